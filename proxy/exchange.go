@@ -1,0 +1,399 @@
+package proxy
+
+import (
+	"net/netip"
+	"sync"
+	"time"
+
+	"sluice/balancer"
+	"sluice/proxy/http1"
+)
+
+// Exchange is one request on its way. It belongs to the goroutine that serves it, is pooled, and keeps
+// its buffers and function values from request to request, so that a request allocates nothing.
+type Exchange struct {
+	proxy *Proxy
+	front *front
+	conn  *http1.Conn
+	head  *http1.Head
+	table *Table
+	route *Route
+	stats *routeStats // of the route, or of requests without one
+
+	// Who asks.
+	peer, client netip.Addr
+	trusted      bool
+	id           []byte
+	subject      subject
+	host, path   []byte // buffers of subject
+	other        []byte // other readings of the path
+
+	// What is held and must be given back.
+	counted  bool // in the route's limit_conn
+	countKey uint64
+	slot     bool // of ticket.Server()
+	up       *http1.UpConn
+
+	// The exchange with a server.
+	ticket   balancer.Ticket
+	cancel   http1.Cancel
+	sticky   *balancer.StickyConfig
+	server   *balancer.Server
+	own      ownFields
+	out      []byte // the head for the server
+	in       []byte // the head for the client
+	response *http1.Head
+	trip     func() (struct{}, error) // roundTrip, made once
+	first    func()                   // answering, made once
+	whole    func()                   // answered, made once
+	ran      bool                     // the breaker let roundTrip run
+	err      error                    // what it ended with
+	written  bool                     // a byte of the request may have reached a server
+	interim  bool                     // an interim response was passed on
+
+	// What is logged.
+	begun                      time.Time
+	now                        time.Time // the clock, as it was read after the last wait
+	queued, connect, firstByte time.Duration
+	status, failed             int // failed is the position in failures, or -1
+	serverID                   string
+	tries                      int
+	line, record               []byte // buffers
+	done                       bool   // the handler came to its end
+}
+
+// front is what a connection keeps between its requests. Its watcher may call gone at any time, also
+// while one request ends and the next begins, so the exchange is reached under a mutex.
+type front struct {
+	mu      sync.Mutex
+	x       *Exchange          // guarded by mu; nil between requests
+	waiting *balancer.Upstream // guarded by mu; where x is about to wait or waits for a slot
+	left    bool               // guarded by mu; the client has left
+}
+
+// begin takes an Exchange for the request at hand.
+func (p *Proxy) begin(c *http1.Conn) *Exchange {
+	f, ok := c.Data.(*front)
+	if !ok {
+		f = new(front)
+		c.Data = f
+		c.SetGone(f.gone)
+	}
+	x := p.pool.Get().(*Exchange)
+	x.proxy, x.front, x.conn, x.head, x.table = p, f, c, c.Head(), p.table.Load()
+	x.stats, x.failed, x.begun = x.table.unmatched, -1, time.Now()
+	x.now = x.begun
+	f.mu.Lock()
+	f.x = x
+	f.left = f.left || c.Gone() // before anybody could be told
+	f.mu.Unlock()
+	x.identify()
+	x.name()
+	return x
+}
+
+// end gives back whatever the request still holds, also when the handler panics, counts it and logs it.
+func (x *Exchange) end() {
+	if x.up != nil {
+		x.up.Close()
+		x.up = nil
+	}
+	x.release(balancer.Outcome{Neutral: true})
+	if x.counted {
+		x.route.conns.give(x.countKey)
+	}
+	f := x.front
+	f.mu.Lock()
+	f.x = nil
+	f.mu.Unlock()
+	if !x.done {
+		x.note(internal)
+	}
+	x.count(time.Now())
+	if x.done { // after a panic somebody may still hold it
+		pool := &x.proxy.pool
+		x.reset()
+		pool.Put(x)
+	}
+}
+
+// reset makes the Exchange ready for the pool: it lets go of everything but its buffers.
+func (x *Exchange) reset() {
+	x.ticket.Reset()
+	x.cancel.Reset()
+	x.proxy, x.front, x.conn, x.head, x.table, x.route, x.stats = nil, nil, nil, nil, nil, nil, nil
+	x.subject = subject{}
+	x.counted, x.sticky, x.server, x.response = false, nil, nil, nil
+	x.ran, x.err, x.written, x.interim = false, nil, false, false
+	x.queued, x.connect, x.firstByte = 0, 0, 0
+	x.status, x.serverID, x.tries, x.done = 0, "", 0, false
+	for _, b := range []*[]byte{&x.id, &x.host, &x.path, &x.other, &x.out, &x.in, &x.line, &x.record} {
+		if cap(*b) > 16<<10 { // one huge head must not stay in the pool
+			*b = nil
+		}
+	}
+}
+
+// gone is called by the connection's watcher when the client has left: the request leaves the queue, or
+// its exchange with the server is cut.
+func (f *front) gone() {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.left = true
+	if f.x == nil {
+		return
+	}
+	f.x.cancel.Cancel()
+	if f.waiting != nil {
+		f.waiting.Cancel(&f.x.ticket)
+	}
+}
+
+// wait tells gone where the request waits; it is false when the client has left already.
+func (f *front) wait(u *balancer.Upstream) bool {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.waiting = u
+	return !f.left
+}
+
+// hasLeft tells that the client is known to have gone.
+func (x *Exchange) hasLeft() bool {
+	x.front.mu.Lock()
+	defer x.front.mu.Unlock()
+	return x.front.left
+}
+
+// acquire waits for a slot on a server of the route's upstream. A retry that finds no other server than
+// the one that just failed gives it a moment to come back or to be replaced.
+func (x *Exchange) acquire() error {
+	err := x.takeSlot()
+	if err == nil && x.ticket.Again() {
+		x.release(balancer.Outcome{Neutral: true})
+		time.Sleep(retryPause << min(x.tries-1, 3))
+		x.now = time.Now()
+		err = x.takeSlot()
+	}
+	return err
+}
+
+// retryPause is before the first retry on the same server; it doubles with each further one.
+const retryPause = 25 * time.Millisecond
+
+func (x *Exchange) takeSlot() error {
+	u := x.route.upstream.Upstream
+	if !x.front.wait(u) {
+		return balancer.ErrCanceled
+	}
+	err := u.Acquire(&x.ticket, x.now)
+	x.front.wait(nil)
+	if waited := x.ticket.Waited(); waited > 0 {
+		x.queued += waited
+		x.now = time.Now()
+	}
+	if err != nil {
+		return err
+	}
+	x.slot, x.server = true, x.ticket.Server()
+	x.serverID = x.server.ID()
+	return nil
+}
+
+// release gives the slot back, once.
+func (x *Exchange) release(o balancer.Outcome) {
+	if x.slot {
+		x.slot = false
+		x.route.upstream.Release(&x.ticket, o, time.Now())
+	}
+}
+
+// exchange sends the request and reads the response's head, through the server's circuit breaker.
+func (x *Exchange) exchange() error {
+	x.tries++
+	x.ran, x.err = false, nil
+	if err := x.server.Execute(x.trip); !x.ran {
+		return err
+	}
+	return x.err
+}
+
+// roundTrip is what the breaker judges: the time up to the response's head and its status.
+func (x *Exchange) roundTrip() (struct{}, error) {
+	x.ran = true
+	x.err = x.send()
+	switch {
+	case x.err == nil && x.response.Status() >= 500:
+		return struct{}{}, balancer.ErrServerStatus
+	case x.err != nil && neutral(x.err):
+		return struct{}{}, balancer.ErrCanceled
+	}
+	return struct{}{}, x.err
+}
+
+// send writes the request on a connection to the server and reads until the final response's head. A kept
+// connection that turns out to be closed before anything reached the server is not a try: the next one
+// is taken.
+func (x *Exchange) send() error {
+	transport := x.server.Attached().(*http1.Transport)
+	for {
+		up, err := x.connection(transport)
+		if err != nil {
+			return err
+		}
+		sent := x.now
+		if !up.Reused() {
+			sent = time.Now()
+			x.connect += sent.Sub(x.now)
+		}
+		x.up = up
+		if x.head.Websocket() {
+			up.AllowUpgrade()
+		}
+		body := x.conn.Body()
+		if !x.head.HasBody() {
+			body = nil
+		}
+		if err = up.Send(x.out, body); err == nil {
+			err = x.readHead()
+		}
+		x.now = time.Now()
+		if err == nil {
+			x.firstByte = x.now.Sub(sent)
+			return nil
+		}
+		if cause := up.BodyErr(); cause != nil {
+			err = cause
+		}
+		delivered := up.Delivered()
+		stale := up.Reused() && !delivered
+		up.Close()
+		x.up = nil
+		if stale && x.rewind() {
+			continue
+		}
+		x.written = x.written || delivered
+		return err
+	}
+}
+
+// connection is a kept one, or for a retry a new one: another kept connection may be closing too.
+func (x *Exchange) connection(t *http1.Transport) (*http1.UpConn, error) {
+	if x.tries > 1 {
+		return t.Dial(&x.cancel)
+	}
+	return t.Get(&x.cancel)
+}
+
+// readHead reads the response's head and passes interim responses on (RFC 9110 §15.2), at most ten.
+func (x *Exchange) readHead() error {
+	for n := 0; ; n++ {
+		h, err := x.up.ReadHead(x.head.Method())
+		if err != nil {
+			return err
+		}
+		status := h.Status()
+		switch {
+		case status == 101 && !(x.head.Websocket() && h.Websocket()):
+			return errUnasked101
+		case status >= 200 || status == 101:
+			x.response = h
+			return nil
+		case n == 10:
+			return errManyInterims
+		case status == 100: // the client got its own when the body was wanted
+			continue
+		}
+		h.DropHopByHop()
+		x.in = append(append(x.in[:0], h.StatusLine()...), "\r\n"...)
+		x.in = append(h.AppendKept(x.in), "\r\n"...)
+		x.interim = true
+		if err := x.conn.WriteInterim(x.in); err != nil {
+			return err
+		}
+	}
+}
+
+// finish passes the response on. Its head is sent with the first bytes of the body.
+func (x *Exchange) finish() {
+	h, idle := x.response, x.route.upstream.Timeouts().Idle
+	x.status = h.Status()
+	length := http1.BodyChunked
+	switch {
+	case x.isHead() || x.status == 101 || x.status == 204 || x.status == 304:
+		length = http1.BodyNone
+	case h.ContentLength() >= 0:
+		length = h.ContentLength()
+	}
+	x.buildResponse()
+	if err := x.conn.WriteHead(x.in, length); err != nil {
+		x.cut(err)
+		return
+	}
+	if x.status == 101 {
+		x.tunnel(idle)
+		return
+	}
+	var first func()
+	if x.server.Learns() {
+		first = x.first
+	}
+	x.up.WhenWhole(x.whole)
+	if _, err := x.conn.CopyBody(x.up, idle, first); err != nil {
+		x.cut(err)
+		return
+	}
+	var trailers []byte
+	if x.up != nil {
+		trailers = x.up.Body().Trailers()
+		x.answered()
+	}
+	if err := x.conn.Finish(trailers); err != nil {
+		x.note(clientClosed)
+	}
+}
+
+// answered lets go of the server, which has given all of its response. The client may still have to take the last bytes.
+func (x *Exchange) answered() {
+	x.up.Release()
+	x.up = nil
+	x.release(balancer.Outcome{Status: x.status})
+}
+
+// answering tells the balancer that the first bytes of a body have come.
+func (x *Exchange) answering() { x.route.upstream.FirstByte(&x.ticket, time.Now()) }
+
+// buildResponse makes the head for the client.
+func (x *Exchange) buildResponse() {
+	h, edits := x.response, x.route.response
+	h.DropHopByHop()
+	for i := range h.Len() {
+		// Only sluice says why sluice answers.
+		if name := h.Name(i); isName(name, "x-sluice-reason") || len(edits) > 0 && edited(edits, name) != nil {
+			h.Drop(i)
+		}
+	}
+	in := append(append(x.in[:0], h.StatusLine()...), "\r\n"...)
+	in = h.AppendKept(in)
+	in = appendEdits(in, edits)
+	if x.sticky != nil && x.ticket.Sticky != x.server.StickyID() {
+		in = x.appendStickyCookie(in)
+	}
+	if x.status == 101 {
+		in = append(in, "Connection: Upgrade\r\nUpgrade: websocket\r\n"...)
+	}
+	x.in = in
+}
+
+// tunnel passes a WebSocket's bytes both ways until one end closes. The slot stays taken.
+func (x *Exchange) tunnel(idle time.Duration) {
+	if err := x.conn.Flush(); err != nil {
+		x.cut(err)
+		return
+	}
+	x.conn.Tunnel(x.up, idle)
+	x.up.Close()
+	x.up = nil
+	x.release(balancer.Outcome{Status: 101})
+}
+
+func (x *Exchange) isHead() bool { return string(x.head.Method()) == "HEAD" }

@@ -1,0 +1,163 @@
+package http1
+
+import (
+	"errors"
+	"net"
+	"os"
+	"syscall"
+	"time"
+)
+
+// NamedListener gives a listener the name that Conn.Listener reports, such as the text it was configured with.
+type NamedListener struct {
+	net.Listener
+	Name string
+}
+
+// SetDeadline bounds Accept if the listener can.
+func (l NamedListener) SetDeadline(t time.Time) error {
+	if d, ok := l.Listener.(interface{ SetDeadline(time.Time) error }); ok {
+		return d.SetDeadline(t)
+	}
+	return l.Close()
+}
+
+const (
+	acceptPauseMin = 5 * time.Millisecond
+	acceptPauseMax = time.Second
+	// lastAccept is how long a listener that is to be closed waits for what lies in its backlog.
+	lastAccept = 10 * time.Millisecond
+)
+
+var refusal = []byte("HTTP/1.1 503 Service Unavailable\r\nContent-Length: 13\r\nContent-Type: text/plain; charset=utf-8\r\n" +
+	"Connection: close\r\nRetry-After: 1\r\nX-Sluice-Reason: " + reasonConnLimited + "\r\n\r\n" + reasonConnLimited + "\n")
+
+// Serve accepts connections until l is closed, by Shutdown or otherwise, and then returns nil. Running out of descriptors or
+// memory does not end it: it answers 503 with a descriptor kept for that, pauses and goes on. Other errors are returned.
+func (s *Server) Serve(l net.Listener) error {
+	name := l.Addr().String()
+	if named, ok := l.(NamedListener); ok {
+		name = named.Name
+	}
+	s.mu.Lock()
+	if s.draining.Load() {
+		s.mu.Unlock()
+		return l.Close()
+	}
+	if s.listeners == nil {
+		s.listeners = map[net.Listener]struct{}{}
+	}
+	s.listeners[l] = struct{}{}
+	if s.spare == nil {
+		s.spare = make(chan *Conn)
+	}
+	s.mu.Unlock()
+	defer s.listenerDone(l)
+
+	spare, _ := os.Open(os.DevNull) // without it refusals are not said
+	defer func() {
+		if spare != nil {
+			_ = spare.Close()
+		}
+	}()
+	pause, last := time.Duration(0), false
+	for {
+		nc, err := l.Accept()
+		if err == nil {
+			pause = 0
+			s.start(nc, name)
+			continue
+		}
+		switch {
+		case isClosed(err), last && isTimeout(err):
+			return nil
+		case s.draining.Load() && isTimeout(err):
+			// Shutdown's deadline has passed. Once more, for what came into the backlog meanwhile.
+			last = true
+			if d, ok := l.(interface{ SetDeadline(time.Time) error }); ok {
+				_ = d.SetDeadline(time.Now().Add(lastAccept))
+			}
+			continue
+		case errors.Is(err, syscall.ECONNABORTED), errors.Is(err, syscall.EINTR), errors.Is(err, syscall.EPROTO):
+			continue
+		case !outOfResources(err):
+			return err
+		}
+		if pause == 0 {
+			s.log().Warn("cannot accept connections", "listener", name, "error", err)
+		}
+		pause = min(max(2*pause, acceptPauseMin), acceptPauseMax)
+		if spare != nil {
+			_ = spare.Close()
+			if s.refuseOne(l, name) {
+				pause = acceptPauseMin // there may be more of them, and nobody should wait long to be told
+			}
+			spare, _ = os.Open(os.DevNull)
+		} else if s.shedIdle() {
+			pause = acceptPauseMin
+		}
+		time.Sleep(pause)
+		if spare == nil {
+			spare, _ = os.Open(os.DevNull)
+		}
+	}
+}
+
+// shedAtOnce is how many idle connections make room at once.
+const shedAtOnce = 8
+
+// shedIdle closes some of the connections that were answered and wait for their next request, as nginx does when it has none left
+// for new ones: the descriptor that was kept for refusals went to a connection to a server. False when there are none.
+func (s *Server) shedIdle() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	n := 0
+	for c := range s.conns {
+		if n < shedAtOnce && c.shed() {
+			n++
+		}
+	}
+	return n > 0
+}
+
+func outOfResources(err error) bool {
+	for _, e := range []error{syscall.EMFILE, syscall.ENFILE, syscall.ENOBUFS, syscall.ENOMEM} {
+		if errors.Is(err, e) {
+			return true
+		}
+	}
+	return false
+}
+
+// refuseOne takes one connection with the descriptor that was just freed and tells it to come back later.
+// It reports whether there was one to be told.
+func (s *Server) refuseOne(l net.Listener, name string) bool {
+	start := time.Now()
+	nc, err := l.Accept()
+	if err != nil {
+		return false // another took the descriptor, or l is closed: the next Accept tells
+	}
+	if time.Since(start) > acceptPauseMax {
+		s.start(nc, name) // nobody had waited any more; this one came later
+		return false
+	}
+	_ = nc.SetDeadline(time.Now().Add(acceptPauseMin))
+	_, _ = nc.Write(refusal)
+	if half, ok := nc.(interface{ CloseWrite() error }); ok && half.CloseWrite() == nil {
+		var request [2048]byte
+		_, _ = nc.Read(request[:]) // unread bytes would turn the close into a reset that takes the answer away
+	}
+	_ = nc.Close()
+	return true
+}
+
+func (s *Server) listenerDone(l net.Listener) {
+	_ = l.Close()
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	delete(s.listeners, l)
+	if s.empty != nil && len(s.conns) == 0 && len(s.listeners) == 0 {
+		close(s.empty)
+		s.empty = nil
+	}
+}

@@ -1,0 +1,59 @@
+package http1
+
+import "sync"
+
+const (
+	slowSize  = 4 << 10  // a head that comes in pieces waits in this
+	outSize   = 8 << 10  // a response head and a short body
+	inSize    = 16 << 10 // one read of a head or a small response
+	bigSize   = 64 << 10 // heads near the limit, and bodies copied in bulk
+	bodyRoom  = 4 << 10  // least room behind a head, so that its slices stay where they are while the body is read
+	bulkFrom  = 32 << 10 // bodies with more than this left are copied in bulk
+	smallCopy = 4 << 10  // payloads up to this are copied behind the head, longer ones are written from where they lie
+)
+
+// Buffers are held while a message is under way; an idle connection has none.
+var (
+	slowPool  = sync.Pool{New: func() any { return new([slowSize]byte) }}
+	outPool   = sync.Pool{New: func() any { return new([outSize]byte) }}
+	inPool    = sync.Pool{New: func() any { return new([inSize]byte) }}
+	bigPool   = sync.Pool{New: func() any { return new([bigSize]byte) }}
+	fieldPool = sync.Pool{New: func() any { return new([defaultMaxFields]field) }}
+)
+
+// takeBuffer gives a buffer of at least n bytes.
+func takeBuffer(n int) []byte {
+	switch {
+	case n <= slowSize:
+		return slowPool.Get().(*[slowSize]byte)[:]
+	case n <= outSize:
+		return outPool.Get().(*[outSize]byte)[:]
+	case n <= inSize:
+		return inPool.Get().(*[inSize]byte)[:]
+	case n <= bigSize:
+		return bigPool.Get().(*[bigSize]byte)[:]
+	}
+	return make([]byte, n)
+}
+
+// giveBuffer takes back what takeBuffer gave, whatever became of its length; others go to the collector.
+func giveBuffer(b []byte) {
+	switch cap(b) {
+	case slowSize:
+		slowPool.Put((*[slowSize]byte)(b[:slowSize]))
+	case outSize:
+		outPool.Put((*[outSize]byte)(b[:outSize]))
+	case inSize:
+		inPool.Put((*[inSize]byte)(b[:inSize]))
+	case bigSize:
+		bigPool.Put((*[bigSize]byte)(b[:bigSize]))
+	}
+}
+
+func takeFields() []field { return fieldPool.Get().(*[defaultMaxFields]field)[:0] }
+
+func giveFields(f []field) {
+	if cap(f) == defaultMaxFields {
+		fieldPool.Put((*[defaultMaxFields]field)(f[:defaultMaxFields]))
+	}
+}

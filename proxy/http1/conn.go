@@ -1,0 +1,351 @@
+package http1
+
+import (
+	"errors"
+	"net"
+	"net/netip"
+	"runtime/debug"
+	"sync"
+	"sync/atomic"
+	"time"
+)
+
+// Conn is one client connection, at one request at a time. All methods but Gone, BytesIn and BytesOut belong to the goroutine
+// that called Handler.Handle, and to the time until Handle returns.
+type Conn struct {
+	// Data is the handler's own state of this connection; it stays from request to request.
+	Data any
+
+	server   *Server
+	nc       net.Conn
+	listener string
+	remote   netip.AddrPort
+	local    netip.AddrPort
+
+	in   input
+	out  output
+	head Head
+	body Body
+
+	// of the request under way
+	started  bool  // WriteHead was called
+	finished bool  // Finish was called and all went well
+	ended    bool  // Abort or Tunnel: nothing more can be written
+	bodyless bool  // the response has no body, whatever is written
+	sized    bool  // left counts
+	left     int64 // of the declared length
+	closing  bool  // the connection does not live on
+	broken   bool  // a write failed
+	refused  bool  // the request's head was not accepted
+	expect   bool  // 100 Continue is owed before the body is read
+	mark     int64 // out.written when the request began
+	heads    int64 // bytes of the response's heads, interim ones included
+
+	// Requests that need no further read are served inside of the wait for them, see inside.
+	inside   func(fd uintptr) bool // insideFD, made once
+	within   bool                  // in that callback: nothing may read from nc or close it
+	short    bool                  // the last read took all there was
+	received bool                  // the request at hand has been received within, and is served without
+	over     bool                  // the connection is to be closed
+	lingers  bool                  // and before that to be read on
+
+	watch watch
+	gone  atomic.Bool
+
+	mu       sync.Mutex // guards what follows
+	idle     bool       // waits for a request; its read deadline may be moved by lameDuck and shed
+	kept     bool       // waits for another request
+	moved    bool       // by shed
+	drained  bool       // waits for an edge alone: clientLeft must wake it
+	handling bool       // goneFunc may be called
+	tunnel   bool
+	down     *relay // from the server, once a tunnel passes bytes
+	goneFunc func()
+}
+
+func newConn(s *Server, nc net.Conn, listener string) *Conn {
+	c := &Conn{server: s, nc: nc, listener: listener, remote: addrPort(nc.RemoteAddr()), local: addrPort(nc.LocalAddr())}
+	c.in.init(nc)
+	c.out.init(nc, c.in.raw)
+	c.out.timeout = s.settings().BodyTimeout
+	c.body.conn = c
+	c.inside = c.insideFD
+	return c
+}
+
+func addrPort(a net.Addr) netip.AddrPort {
+	if tcp, ok := a.(*net.TCPAddr); ok {
+		ap := tcp.AddrPort()
+		return netip.AddrPortFrom(ap.Addr().Unmap(), ap.Port())
+	}
+	return netip.AddrPort{}
+}
+
+// Head is the request's head, valid until Handle returns.
+func (c *Conn) Head() *Head { return &c.head }
+
+// Body is the request's body.
+func (c *Conn) Body() *Body { return &c.body }
+
+// RemoteAddr is the client's address; IPv4 is never in its IPv6 form.
+func (c *Conn) RemoteAddr() netip.AddrPort { return c.remote }
+
+// LocalAddr is the address that the client connected to.
+func (c *Conn) LocalAddr() netip.AddrPort { return c.local }
+
+// Listener is the name of the listener: NamedListener.Name or else its address.
+func (c *Conn) Listener() string { return c.listener }
+
+// TLS tells that the client's bytes come encrypted. Always false for now.
+func (c *Conn) TLS() bool { return false }
+
+// Started tells that the response head was given to WriteHead.
+func (c *Conn) Started() bool { return c.started }
+
+// CloseAfter ends the connection after this response and says so in it when it has not begun.
+func (c *Conn) CloseAfter() { c.closing = true }
+
+// BytesIn is the number of bytes received of the current request: head and body payload.
+func (c *Conn) BytesIn() int64 { return int64(len(c.head.buf)) + c.body.read.Load() }
+
+// BytesOut is the number of bytes of the current response, interim ones and framing included, that were handed to the kernel.
+func (c *Conn) BytesOut() int64 { return c.out.written.Load() - c.mark }
+
+// BodyOut is the part of BytesOut that follows the heads: the body with its framing, as nginx counts it.
+func (c *Conn) BodyOut() int64 { return max(0, c.BytesOut()-c.heads) }
+
+// SetGone sets the function that is called, from another goroutine, when the client has left while one of its requests is being
+// handled. It is never called before Handle was or after Handle returned, must not block, and stays set for the connection's life.
+func (c *Conn) SetGone(f func()) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.goneFunc = f
+}
+
+// Gone tells that the client has closed its side or the connection broke. Any goroutine may ask.
+func (c *Conn) Gone() bool { return c.gone.Load() }
+
+// clientLeft is called by the watcher.
+func (c *Conn) clientLeft() {
+	c.gone.Store(true)
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	defer c.recovered("client watch")
+	if c.drained {
+		_ = c.nc.SetReadDeadline(longAgo)
+	}
+	if c.handling && c.goneFunc != nil {
+		c.goneFunc()
+	}
+}
+
+func (c *Conn) setHandling(on bool) {
+	c.mu.Lock()
+	c.handling = on
+	c.mu.Unlock()
+}
+
+// serve is the life of the connection.
+func (c *Conn) serve() {
+	defer c.close()
+	defer c.recovered("connection")
+	for first := true; c.await(first) && c.request(); first = false {
+	}
+}
+
+// request serves one request whose first bytes are there; false when the connection is to be closed.
+func (c *Conn) request() bool {
+	c.server.active.Add(1)
+	defer c.server.active.Add(-1)
+	received := c.received
+	c.received = false
+	return (received || c.receive()) && c.handle() && c.settle()
+}
+
+// await waits for the first byte of a request; false when none will come. It holds no buffers meanwhile. Where the system allows it,
+// the requests that come are served inside of the wait, as long as they need no further read.
+func (c *Conn) await(first bool) bool {
+	in := &c.in
+	if c.rest(first) {
+		return true
+	}
+	var err error
+	if edges && in.raw != nil && c.watch.watches() {
+		err = c.serveInside()
+	} else {
+		err = in.first(keepDeadline)
+		c.wake()
+	}
+	if c.over {
+		if c.lingers {
+			c.linger()
+		}
+		return false
+	}
+	if err != nil && (!isTimeout(err) || !in.poll()) {
+		return false
+	}
+	return true
+}
+
+// rest makes the connection ready to wait for a request; true when the next one has been read already (pipelined).
+func (c *Conn) rest(first bool) bool {
+	in := &c.in
+	if in.b != nil {
+		in.recycle()
+		if in.end > 0 {
+			return true
+		}
+	}
+	c.head.forget()
+	c.out.release()
+	in.release()
+
+	timeout := c.server.settings().KeepAlive
+	if first {
+		timeout = c.server.settings().HeaderTimeout
+	}
+	c.mu.Lock()
+	c.idle, c.kept = true, !first
+	if draining := c.server.draining.Load(); draining {
+		in.deadline.unknown()
+		timeout = c.server.grace()
+	}
+	in.deadline.read(c.nc, timeout)
+	c.mu.Unlock()
+	return false
+}
+
+// wake ends rest.
+func (c *Conn) wake() {
+	c.mu.Lock()
+	moved := c.moved
+	c.idle, c.kept, c.moved, c.drained = false, false, false, false
+	c.mu.Unlock()
+	if moved || c.server.draining.Load() || c.gone.Load() {
+		c.in.deadline.unknown() // lameDuck or clientLeft may have moved it
+	}
+}
+
+// lameDuck gives an idle connection until at; a request that comes by then is answered with Connection: close.
+func (c *Conn) lameDuck(at time.Time) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.idle {
+		_ = c.nc.SetReadDeadline(at)
+	}
+}
+
+// shed ends a connection that waits for another request, unless that has come; false when it does not wait.
+func (c *Conn) shed() bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if !c.kept || c.moved {
+		return false
+	}
+	c.moved = true
+	_ = c.nc.SetReadDeadline(longAgo)
+	return true
+}
+
+// receive reads the head of a request whose first bytes are there. False when the connection is to be closed; what is wrong
+// with the head was answered.
+func (c *Conn) receive() bool {
+	in := &c.in
+	c.begin()
+	set := c.server.settings()
+	lim := set.Limits
+	c.out.timeout = set.BodyTimeout
+	deadlineSet := false
+	for {
+		n, err := c.head.ParseRequest(in.b[:in.end], lim)
+		if err == nil {
+			in.head, in.pos = n, n
+			break
+		}
+		if err != ErrMore {
+			return c.refuse(err)
+		}
+		if c.within {
+			return false
+		}
+		in.shrink()
+		for scanned := in.end; in.end < lim.maxHead() && (in.end == scanned || !headEnds(in.b[:in.end], scanned)); {
+			if in.end == len(in.b) {
+				in.grow(2 * len(in.b))
+			}
+			if !deadlineSet && set.HeaderTimeout > 0 {
+				deadlineSet = true
+				_ = c.nc.SetReadDeadline(time.Now().Add(set.HeaderTimeout))
+				in.deadline.unknown()
+			}
+			timeout := keepDeadline
+			if !deadlineSet {
+				timeout = 0
+			}
+			n, err := in.readInto(in.b[in.end:], timeout)
+			in.end += n
+			if isTimeout(err) {
+				c.head.buf = in.b[:in.end] // it may have moved since it was parsed
+				return c.refuse(faultSlow)
+			}
+			if err != nil {
+				return false
+			}
+		}
+	}
+	if len(in.b)-in.head < bodyRoom || len(in.b) < inSize && c.head.HasBody() {
+		in.grow(max(in.head+bodyRoom, inSize))
+		c.head.buf = in.b[:in.head:in.head]
+	}
+	c.out.take()
+	c.expect = c.head.ExpectContinue()
+	c.body.reset(in, &c.head, set.BodyTimeout)
+	return true
+}
+
+func (c *Conn) begin() {
+	c.started, c.finished, c.ended, c.bodyless, c.sized = false, false, false, false, false
+	c.closing, c.refused, c.expect, c.broken = false, false, false, false
+	c.left, c.heads = 0, 0
+	c.mark = c.out.written.Load()
+	c.head.take()
+	c.out.held = c.out.held[:0]
+	c.out.chunked = false
+}
+
+// handle gives the request to the handler; false when it panicked.
+func (c *Conn) handle() (returned bool) {
+	defer c.setHandling(false)
+	defer c.recovered("handler")
+	c.setHandling(true)
+	c.server.Handler.Handle(c)
+	return true
+}
+
+// recovered ends the connection when its goroutine panics: that request is lost, the process lives.
+func (c *Conn) recovered(where string) {
+	if v := recover(); v != nil {
+		c.server.log().Error("panic", "in", where, "panic", v, "client", c.remote.String(), "stack", string(debug.Stack()))
+		c.cut()
+	}
+}
+
+// refuse answers a request whose head was not accepted; always false.
+func (c *Conn) refuse(err error) bool {
+	var fault *ProtocolError
+	if !errors.As(err, &fault) {
+		return false
+	}
+	c.out.take()
+	c.refused, c.closing = true, true
+	c.in.pos = c.in.end
+	c.body.kind, c.body.eof, c.body.err = bodyNone, true, nil
+	c.body.read.Store(0)
+	if f := c.server.Refuse; f != nil {
+		f(c, fault)
+	} else {
+		c.answer(fault.Status, fault.Reason, fault.Detail)
+	}
+	return c.settle()
+}

@@ -1,0 +1,29 @@
+package http1
+
+import (
+	"context"
+	"net"
+	"syscall"
+)
+
+// Listen listens on a TCP address, "host:port", with the options that connections shall have: they inherit them, which spares a handful
+// of system calls for each.
+func Listen(ctx context.Context, addr string) (net.Listener, error) {
+	cfg := net.ListenConfig{Control: setListenOptions}
+	if inherits {
+		cfg.KeepAlive = -1
+	}
+	return cfg.Listen(ctx, "tcp", addr)
+}
+
+// acceptAtOnce ends the waiting of connections in the kernel for their first bytes: a listener that is to be closed must see them.
+func acceptAtOnce(l net.Listener) {
+	if named, ok := l.(NamedListener); ok {
+		l = named.Listener
+	}
+	if sc, ok := l.(syscall.Conn); ok {
+		if raw, err := sc.SyscallConn(); err == nil {
+			deferAccept(raw, 0)
+		}
+	}
+}

@@ -1,0 +1,166 @@
+package http1
+
+import (
+	"net"
+	"sync/atomic"
+	"syscall"
+	"time"
+)
+
+// output is the sending half of a connection: what is held and at most one payload go out with one system call. One
+// goroutine uses it at a time.
+type output struct {
+	nc       net.Conn
+	raw      syscall.RawConn // nil: writes go through nc
+	held     []byte
+	chunked  bool
+	timeout  time.Duration // silence of the peer while it takes nothing; 0 = no bound
+	deadline deadline
+	written  atomic.Int64 // bytes the kernel took, over the life of the connection
+
+	parts   [3][]byte             // what is being written
+	push    func(fd uintptr) bool // pushParts, made once
+	pushErr error
+}
+
+func (o *output) init(nc net.Conn, raw syscall.RawConn) {
+	o.nc, o.raw = nc, raw
+	o.push = o.pushParts
+}
+
+// take gets a buffer for what is held; release gives it back.
+func (o *output) take() {
+	if o.held == nil {
+		o.held = takeBuffer(outSize)[:0]
+	}
+}
+
+func (o *output) release() {
+	giveBuffer(o.held)
+	o.held = nil
+}
+
+var crlf = []byte("\r\n")
+
+// put sends p, framed as a chunk when chunked. Short payloads are held until flush, long ones are written at once together
+// with what is held.
+func (o *output) put(p []byte) error {
+	if len(p) == 0 {
+		return nil // an empty chunk would end the body
+	}
+	if len(p) <= smallCopy && len(p)+32 <= cap(o.held)-len(o.held) {
+		if o.chunked {
+			o.held = appendChunkSize(o.held, len(p))
+		}
+		o.held = append(o.held, p...)
+		if o.chunked {
+			o.held = append(o.held, "\r\n"...)
+		}
+		return nil
+	}
+	if o.chunked {
+		o.held = appendChunkSize(o.held, len(p))
+	}
+	o.parts = [3][]byte{o.held, p}
+	if o.chunked {
+		o.parts[2] = crlf
+	}
+	err := o.writeParts()
+	o.held = o.held[:0]
+	return err
+}
+
+// putBoth sends what is held, p and q with one system call, without framing.
+func (o *output) putBoth(p, q []byte) error {
+	o.parts = [3][]byte{o.held, p, q}
+	err := o.writeParts()
+	o.held = o.held[:0]
+	return err
+}
+
+// end closes a chunked body; trailers are complete field lines.
+func (o *output) end(trailers []byte) {
+	if o.chunked {
+		o.held = append(o.held, "0\r\n"...)
+		o.held = append(o.held, trailers...)
+		o.held = append(o.held, "\r\n"...)
+	}
+}
+
+// flush writes what is held.
+func (o *output) flush() error {
+	if len(o.held) == 0 {
+		return nil
+	}
+	p := o.held
+	o.held = o.held[:0]
+	return o.write(p)
+}
+
+func (o *output) write(p []byte) error {
+	o.parts = [3][]byte{p}
+	return o.writeParts()
+}
+
+// writeParts writes all of parts. A peer that takes bytes, however slowly, is not silent: a timeout counts only when nothing went out.
+func (o *output) writeParts() error {
+	defer func() { o.parts = [3][]byte{} }()
+	for {
+		o.deadline.write(o.nc, o.timeout)
+		n, err := o.transmit()
+		o.written.Add(int64(n))
+		if err == nil || n == 0 || !isTimeout(err) {
+			return err
+		}
+	}
+}
+
+// transmit writes parts and takes what was written off them. n counts also with an error.
+func (o *output) transmit() (n int, err error) {
+	before := partsLen(&o.parts)
+	if o.raw != nil {
+		o.pushErr = nil
+		if err = o.raw.Write(o.push); err == nil {
+			err = o.pushErr
+		}
+		return before - partsLen(&o.parts), err
+	}
+	for i := range o.parts {
+		if len(o.parts[i]) == 0 {
+			continue
+		}
+		took, err := o.nc.Write(o.parts[i])
+		n += took
+		if o.parts[i] = o.parts[i][took:]; err != nil {
+			return n, err
+		}
+	}
+	return n, nil
+}
+
+// pushParts is a RawConn.Write callback: false waits until the descriptor is writable.
+func (o *output) pushParts(fd uintptr) bool {
+	for partsLen(&o.parts) > 0 {
+		n, err := sendParts(fd, &o.parts)
+		if err == syscall.EAGAIN {
+			return false
+		}
+		if err != nil {
+			o.pushErr = err
+			return true
+		}
+		takeOff(&o.parts, n)
+	}
+	return true
+}
+
+func partsLen(parts *[3][]byte) int { return len(parts[0]) + len(parts[1]) + len(parts[2]) }
+
+// takeOff takes n bytes off the front.
+func takeOff(parts *[3][]byte, n int) {
+	for i := range parts {
+		took := min(n, len(parts[i]))
+		parts[i] = parts[i][took:]
+		n -= took
+	}
+}

@@ -1,0 +1,337 @@
+package http1
+
+import (
+	"bufio"
+	"context"
+	"errors"
+	"io"
+	"log/slog"
+	"net"
+	"net/http"
+	"strconv"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+)
+
+// handlerFunc makes a Handler of a function.
+type handlerFunc func(c *Conn)
+
+func (f handlerFunc) Handle(c *Conn) { f(c) }
+
+// reply answers 200 with body.
+func reply(c *Conn, body string) {
+	head := "HTTP/1.1 200 OK\r\nContent-Length: " + strconv.Itoa(len(body)) + "\r\n"
+	if err := c.WriteHead([]byte(head), int64(len(body))); err != nil {
+		panic(err)
+	}
+	_, _ = c.Write([]byte(body))
+	_ = c.Finish(nil)
+}
+
+// front is a Server on a port of its own.
+type front struct {
+	*Server
+	addr string
+	done chan error
+}
+
+func startFront(t testing.TB, s *Server) *front {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	return serveOn(t, s, l)
+}
+
+func serveOn(t testing.TB, s *Server, l net.Listener) *front {
+	if s.Log == nil {
+		s.Log = slog.New(slog.DiscardHandler)
+	}
+	f := &front{Server: s, addr: l.Addr().String(), done: make(chan error, 1)}
+	go func() { f.done <- s.Serve(l) }()
+	t.Cleanup(func() {
+		_ = l.Close()
+		ctx, stop := context.WithCancel(context.Background())
+		stop()
+		if !s.draining.Load() {
+			_ = s.Shutdown(ctx)
+		}
+	})
+	return f
+}
+
+func (f *front) dial(t testing.TB) *client {
+	t.Helper()
+	nc, err := net.Dial("tcp", f.addr)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = nc.Close() })
+	_ = nc.SetDeadline(time.Now().Add(20 * time.Second))
+	return &client{t: t, TCPConn: nc.(*net.TCPConn), r: bufio.NewReader(nc)}
+}
+
+// client is the raw end of a connection.
+type client struct {
+	t testing.TB
+	*net.TCPConn
+	r *bufio.Reader
+}
+
+func (c *client) send(s string) {
+	c.t.Helper()
+	if _, err := c.Write([]byte(s)); err != nil {
+		c.t.Fatal(err)
+	}
+}
+
+// response reads one response the way another implementation does.
+func (c *client) response(method string) (*http.Response, string) {
+	c.t.Helper()
+	resp, err := http.ReadResponse(c.r, &http.Request{Method: method})
+	if err != nil {
+		c.t.Fatal(err)
+	}
+	body, err := io.ReadAll(resp.Body)
+	if err != nil {
+		c.t.Fatalf("body %q: %v", body, err)
+	}
+	return resp, string(body)
+}
+
+// rest reads to the end of the connection.
+func (c *client) rest() (string, error) {
+	b, err := io.ReadAll(c.r)
+	return string(b), err
+}
+
+// wantClosed fails unless the server has closed in order.
+func (c *client) wantClosed() {
+	c.t.Helper()
+	if rest, err := c.rest(); err != nil || rest != "" {
+		c.t.Errorf("not closed in order: %q, %v", rest, err)
+	}
+}
+
+// relayHandler is a gateway with one server and no features: what the package is for. It counts what it did.
+type relayHandler struct {
+	t        *Transport
+	prepared func(c *Conn) // called before anything is read of the body
+	idle     time.Duration
+	mu       sync.Mutex
+	lastErr  error
+	errs     int
+}
+
+type relayExchange struct {
+	cancel Cancel
+	out    []byte
+}
+
+func (h *relayHandler) note(err error) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.lastErr = err
+	h.errs++
+}
+
+func (h *relayHandler) last() error {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return h.lastErr
+}
+
+func (h *relayHandler) failures() int {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return h.errs
+}
+
+func (h *relayHandler) Handle(c *Conn) {
+	x, _ := c.Data.(*relayExchange)
+	if x == nil {
+		x = &relayExchange{}
+		c.Data = x
+		c.SetGone(x.cancel.Cancel)
+	}
+	x.cancel.Reset()
+	if h.prepared != nil {
+		h.prepared(c)
+		if c.Started() {
+			return
+		}
+	}
+	u, err := h.t.Get(&x.cancel)
+	if err != nil {
+		h.fail(c, err)
+		return
+	}
+	head := c.Head()
+	websocket := head.Websocket()
+	head.DropHopByHop()
+	out := append(x.out[:0], head.Method()...)
+	out = append(out, ' ')
+	out = append(out, head.Target()...)
+	out = append(out, " HTTP/1.1\r\n"...)
+	out = head.AppendKept(out)
+	if head.Chunked() {
+		out = append(out, "Transfer-Encoding: chunked\r\n"...)
+	}
+	if websocket {
+		out = append(out, "Connection: Upgrade\r\nUpgrade: websocket\r\n"...)
+		u.AllowUpgrade()
+	}
+	out = append(out, "\r\n"...)
+	x.out = out
+	err = u.Send(out, c.Body())
+	if err != nil && !errors.Is(err, ErrServerClosed) {
+		u.Close()
+		h.fail(c, err)
+		return
+	}
+	for {
+		r, err := u.ReadHead(head.Method())
+		if err != nil {
+			u.Close()
+			h.fail(c, err)
+			return
+		}
+		r.DropHopByHop()
+		out = append(x.out[:0], r.StatusLine()...)
+		out = append(out, "\r\n"...)
+		out = r.AppendKept(out)
+		x.out = out
+		if r.Status() == 101 {
+			out = append(out, "Connection: Upgrade\r\nUpgrade: websocket\r\n"...)
+			if err := c.WriteHead(out, BodyNone); err != nil {
+				panic(err)
+			}
+			c.Tunnel(u, h.idle)
+			return
+		}
+		if r.Status() < 200 {
+			if err := c.WriteInterim(append(out, "\r\n"...)); err != nil {
+				u.Close()
+				h.fail(c, err)
+				return
+			}
+			continue
+		}
+		length := u.Body().Remaining()
+		if err := c.WriteHead(out, length); err != nil {
+			panic(err)
+		}
+		break
+	}
+	if _, err := c.CopyBody(u, h.idle, nil); err != nil {
+		u.Close()
+		h.note(err)
+		c.Abort()
+		return
+	}
+	err = c.Finish(u.Body().Trailers())
+	u.Release()
+	if err != nil {
+		h.note(err)
+	}
+}
+
+func (h *relayHandler) fail(c *Conn, err error) {
+	h.note(err)
+	if c.Gone() || c.WriteHead([]byte("HTTP/1.1 502 Bad Gateway\r\n"), 0) != nil {
+		c.Abort()
+		return
+	}
+	_ = c.Finish(nil)
+}
+
+// startRelay is a front before the server at addr.
+func startRelay(t testing.TB, addr string) (*front, *relayHandler) {
+	t.Helper()
+	h := &relayHandler{t: NewTransport(addr, TransportConfig{Connect: time.Second, FirstByte: 5 * time.Second, Idle: 5 * time.Second, KeepAlive: 30 * time.Second}), idle: 5 * time.Second}
+	t.Cleanup(h.t.Close)
+	return startFront(t, &Server{Handler: h, HeaderTimeout: 5 * time.Second, BodyTimeout: 5 * time.Second, KeepAlive: 30 * time.Second}), h
+}
+
+// script is a server that runs f for each connection.
+func script(t testing.TB, f func(nc *client)) string {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = l.Close() })
+	go func() {
+		for {
+			nc, err := l.Accept()
+			if err != nil {
+				return
+			}
+			_ = nc.SetDeadline(time.Now().Add(20 * time.Second))
+			go func() {
+				defer nc.Close()
+				f(&client{t: t, TCPConn: nc.(*net.TCPConn), r: bufio.NewReader(nc)})
+			}()
+		}
+	}()
+	return l.Addr().String()
+}
+
+// readHead reads to the empty line.
+func (c *client) readHead() (string, error) {
+	var b strings.Builder
+	for {
+		line, err := c.r.ReadString('\n')
+		b.WriteString(line)
+		if err != nil {
+			return b.String(), err
+		}
+		if line == "\r\n" {
+			return b.String(), nil
+		}
+	}
+}
+
+// answering answers each request head with the bytes that answer gives; an empty answer ends the connection.
+func answering(answer func(head string) string) func(*client) {
+	return func(nc *client) {
+		for {
+			head, err := nc.readHead()
+			if err != nil {
+				return
+			}
+			a := answer(head)
+			if a == "" {
+				return
+			}
+			if _, err := nc.Write([]byte(a)); err != nil {
+				return
+			}
+		}
+	}
+}
+
+func startNetHTTP(t testing.TB, h http.Handler) string {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	s := &http.Server{Handler: h}
+	go func() { _ = s.Serve(l) }()
+	t.Cleanup(func() { _ = s.Close() })
+	return l.Addr().String()
+}
+
+// eventually waits for what another goroutine is about to do.
+func eventually(t testing.TB, what string, ok func() bool) {
+	t.Helper()
+	for end := time.Now().Add(5 * time.Second); !ok(); time.Sleep(time.Millisecond) {
+		if time.Now().After(end) {
+			t.Fatal("not seen in time: " + what)
+		}
+	}
+}

@@ -1,0 +1,133 @@
+package http1
+
+import (
+	"io"
+	"time"
+)
+
+const (
+	// drainLimit is how much of a request body that nobody wanted is read so that the connection can live on.
+	drainLimit = 64 << 10
+	// Lingering close (RFC 9112 §9.6): how long a client that is still sending is listened to after our last byte, so that
+	// no reset takes the answer away from it.
+	lingerTime    = 10 * time.Second
+	lingerSilence = 2 * time.Second
+	lingerLimit   = 64 << 20
+)
+
+// settle brings the connection to where the next request begins; false when it is to be closed.
+func (c *Conn) settle() bool {
+	switch {
+	case c.ended:
+		return false
+	case c.body.lent:
+		c.server.log().Error("handler returned without giving up its server connection", "client", c.remote.String())
+		c.Abort()
+		return false
+	case !c.started:
+		c.closing = true
+		c.answer(500, "internal", "no answer was made")
+	case !c.finished:
+		c.Abort()
+		return false
+	}
+	whole := c.body.eof
+	if !whole && !c.closing {
+		whole = c.drain()
+		c.closing = !whole
+	}
+	if !c.closing {
+		return true
+	}
+	if c.refused || !whole || c.in.pos < c.in.end {
+		if c.lingers = true; !c.within {
+			c.linger()
+		}
+	}
+	return false
+}
+
+// drain reads the rest of a request body that is small enough.
+func (c *Conn) drain() bool {
+	b := &c.body
+	if b.err != nil || b.Remaining() > drainLimit {
+		return false
+	}
+	b.timeout = lingerSilence
+	b.limit = -1
+	until := time.Now().Add(2 * lingerSilence)
+	for left := drainLimit; left > 0 && time.Now().Before(until); {
+		view, err := b.next(nil, left)
+		if err == io.EOF {
+			return true
+		}
+		if err != nil {
+			return false
+		}
+		left -= len(view)
+	}
+	return false
+}
+
+// linger closes our side and reads on for a bounded while.
+func (c *Conn) linger() {
+	half, ok := c.nc.(interface{ CloseWrite() error })
+	if !ok || half.CloseWrite() != nil {
+		return
+	}
+	c.mu.Lock()
+	c.idle = true // the answer was given: Shutdown cuts nothing here
+	c.mu.Unlock()
+	until := time.Now().Add(lingerTime)
+	for n := 0; n < lingerLimit; {
+		at := time.Now().Add(lingerSilence)
+		if at.After(until) {
+			at = until
+		}
+		_ = c.nc.SetReadDeadline(at)
+		got, err := c.nc.Read(c.in.b)
+		if err != nil {
+			return
+		}
+		n += got
+	}
+}
+
+// Abort breaks the connection with a reset, so that whatever was sent of the response cannot pass for all of it.
+func (c *Conn) Abort() {
+	c.ended, c.closing = true, true
+	c.cut()
+}
+
+func (c *Conn) cut() {
+	if c.within { // close follows when the descriptor is no longer held
+		disconnect(c.in.raw)
+		return
+	}
+	if l, ok := c.nc.(interface{ SetLinger(int) error }); ok {
+		_ = l.SetLinger(0)
+	}
+	_ = c.nc.Close()
+}
+
+// cutFromOutside is cut for other goroutines. A handler that was called inside of a read holds the descriptor.
+func (c *Conn) cutFromOutside() {
+	if l, ok := c.nc.(interface{ SetLinger(int) error }); ok {
+		_ = l.SetLinger(0)
+	}
+	if c.in.raw != nil {
+		disconnect(c.in.raw)
+	}
+	go c.nc.Close()
+}
+
+func (c *Conn) close() {
+	stopWatch(c.watch)
+	_ = c.nc.Close()
+	if !c.body.lent { // a handler that panicked may have left a goroutine reading: its buffers are not for others then
+		c.head.forget()
+		c.out.release()
+		c.in.release()
+	}
+	c.server.remove(c)
+}

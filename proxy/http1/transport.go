@@ -1,0 +1,262 @@
+package http1
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"sync"
+	"sync/atomic"
+	"syscall"
+	"time"
+)
+
+// TransportConfig says how one server is reached.
+type TransportConfig struct {
+	// Connect bounds the dial; 0 = no bound.
+	Connect time.Duration
+	// FirstByte bounds the time from the request's last byte to the response's head; 0 = no bound.
+	FirstByte time.Duration
+	// Idle bounds the silence of the server while it takes a request or sends a body; 0 = no bound. CopyBody and Tunnel
+	// have their own.
+	Idle time.Duration
+	// KeepAlive is how long an unused connection is kept; 0 = 4s, negative = not at all. A server's own
+	// `Keep-Alive: timeout=` makes it shorter, and so does its closing of a connection that was idle for less.
+	KeepAlive time.Duration
+	// MaxIdle is the largest number of unused connections kept; 0 = 256.
+	MaxIdle int
+	// Limits bound response heads.
+	Limits Limits
+}
+
+const (
+	defaultKeepAlive = 4 * time.Second
+	defaultMaxIdle   = 256
+	// minLearned is the shortest keep-alive time that is learned from observed closes: a restart closes connections of any age.
+	minLearned = time.Second
+)
+
+func (c *TransportConfig) setDefaults() {
+	if c.KeepAlive == 0 {
+		c.KeepAlive = defaultKeepAlive
+	}
+	if c.MaxIdle <= 0 {
+		c.MaxIdle = defaultMaxIdle
+	}
+}
+
+// Transport holds the kept connections to one server and makes new ones. All methods may be called concurrently.
+type Transport struct {
+	addr    string
+	cfg     atomic.Pointer[TransportConfig]
+	learned atomic.Int64 // ns; 0 = nothing learned
+	brief   brevity
+	live    atomic.Int64 // connections made and not closed yet
+	tunnels tunnels
+
+	mu     sync.Mutex // guards what follows
+	idle   []*UpConn  // the one used last is at the end
+	timer  *time.Timer
+	armed  bool
+	closed bool
+}
+
+// NewTransport makes a Transport for the server at addr, "host:port". Nothing is dialed yet.
+func NewTransport(addr string, cfg TransportConfig) *Transport {
+	t := &Transport{addr: addr}
+	t.SetConfig(cfg)
+	return t
+}
+
+// SetConfig changes the configuration for connections got from now on and forgets what was learned.
+func (t *Transport) SetConfig(cfg TransportConfig) {
+	cfg.setDefaults()
+	t.cfg.Store(&cfg)
+	t.learned.Store(0)
+}
+
+// Idle is the number of unused connections that are kept.
+func (t *Transport) Idle() int {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return len(t.idle)
+}
+
+// Live is the number of open connections, used and unused.
+func (t *Transport) Live() int { return int(t.live.Load()) }
+
+// keepFor is how long a connection may be unused.
+func (t *Transport) keepFor() time.Duration {
+	keep := t.cfg.Load().KeepAlive
+	if l := time.Duration(t.learned.Load()); l > 0 && l < keep {
+		return l
+	}
+	return keep
+}
+
+// learn takes a shorter keep-alive time over.
+func (t *Transport) learn(d time.Duration) {
+	for {
+		old := t.learned.Load()
+		if old != 0 && old <= int64(d) || t.learned.CompareAndSwap(old, int64(d)) {
+			return
+		}
+	}
+}
+
+// Get gives a connection for one exchange: the kept one that was used last and on which nothing has happened since — one with
+// bytes or a FIN waiting is closed, for those bytes must not become the answer to the next request (RFC 9112 §9.2) — or a new one.
+// Errors: ErrConnectRefused, ErrConnectTimeout, ErrConnect, ErrCanceled, ErrClosed; with each of them nothing was sent. The
+// connection is given up with Release, Close or Conn.Tunnel.
+func (t *Transport) Get(c *Cancel) (*UpConn, error) {
+	for {
+		u := t.pop()
+		if u == nil {
+			return t.Dial(c)
+		}
+		age := uptime() - u.since
+		if age > t.keepFor() {
+			u.shut()
+			continue
+		}
+		switch u.peek() {
+		case peekQuiet:
+			if !c.bind(u) {
+				t.push(u)
+				return nil, ErrCanceled
+			}
+			u.begin(c, true)
+			return u, nil
+		case peekEnd:
+			if age/2 > minLearned {
+				t.learn(age / 2)
+			}
+			t.brief.closed(u)
+		}
+		u.shut()
+	}
+}
+
+func (t *Transport) pop() *UpConn {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	n := len(t.idle)
+	if n == 0 {
+		return nil
+	}
+	u := t.idle[n-1]
+	t.idle[n-1] = nil
+	t.idle = t.idle[:n-1]
+	return u
+}
+
+// push keeps u, or closes it when there are enough.
+func (t *Transport) push(u *UpConn) {
+	cfg := t.cfg.Load()
+	t.mu.Lock()
+	if t.closed || cfg.KeepAlive < 0 || len(t.idle) >= cfg.MaxIdle || t.brief.pointless() {
+		t.mu.Unlock()
+		u.shut()
+		return
+	}
+	t.idle = append(t.idle, u)
+	if !t.armed {
+		t.armed = true
+		t.arm(t.keepFor())
+	}
+	t.mu.Unlock()
+}
+
+func (t *Transport) arm(d time.Duration) {
+	if t.timer == nil {
+		t.timer = time.AfterFunc(d, t.expire)
+	} else {
+		t.timer.Reset(d)
+	}
+}
+
+// expire closes what was unused for too long; the oldest stand first.
+func (t *Transport) expire() {
+	now, keep := uptime(), t.keepFor()
+	t.mu.Lock()
+	n := 0
+	for n < len(t.idle) && now-t.idle[n].since >= keep {
+		n++
+	}
+	old := append([]*UpConn(nil), t.idle[:n]...)
+	rest := copy(t.idle, t.idle[n:])
+	clear(t.idle[rest:])
+	t.idle = t.idle[:rest]
+	if t.armed = rest > 0; t.armed {
+		t.arm(keep - (now - t.idle[0].since))
+	}
+	t.mu.Unlock()
+	for _, u := range old {
+		u.shut()
+	}
+}
+
+// CloseIdle closes the unused connections.
+func (t *Transport) CloseIdle() {
+	t.mu.Lock()
+	old := t.idle
+	t.idle = nil
+	t.mu.Unlock()
+	for _, u := range old {
+		u.shut()
+	}
+}
+
+// Close closes the unused connections and lets those in use close when they are released. Get fails with ErrClosed.
+func (t *Transport) Close() {
+	t.mu.Lock()
+	t.closed = true
+	if t.timer != nil {
+		t.timer.Stop()
+	}
+	t.mu.Unlock()
+	t.CloseIdle()
+}
+
+// Dial is Get with a new connection in any case.
+func (t *Transport) Dial(c *Cancel) (*UpConn, error) {
+	t.mu.Lock()
+	closed := t.closed
+	t.mu.Unlock()
+	if closed {
+		return nil, ErrClosed
+	}
+	cfg := t.cfg.Load()
+	ctx, stop := context.WithCancel(context.Background())
+	defer stop()
+	if !c.dialing(stop) {
+		return nil, ErrCanceled
+	}
+	d := net.Dialer{Timeout: cfg.Connect}
+	nc, err := d.DialContext(ctx, "tcp", t.addr)
+	c.dialing(nil)
+	if err != nil {
+		return nil, dialError(err, c)
+	}
+	u := newUpConn(t, nc)
+	t.live.Add(1)
+	if !c.bind(u) {
+		u.shut()
+		return nil, ErrCanceled
+	}
+	u.begin(c, false)
+	return u, nil
+}
+
+func dialError(err error, c *Cancel) error {
+	var timeout net.Error
+	switch {
+	case c.Canceled():
+		return ErrCanceled
+	case errors.Is(err, syscall.ECONNREFUSED):
+		return fmt.Errorf("%w: %w", ErrConnectRefused, err)
+	case errors.As(err, &timeout) && timeout.Timeout():
+		return fmt.Errorf("%w: %w", ErrConnectTimeout, err)
+	}
+	return fmt.Errorf("%w: %w", ErrConnect, err)
+}

@@ -1,0 +1,73 @@
+//go:build !linux
+
+package http1
+
+import (
+	"sync"
+	"syscall"
+	"time"
+)
+
+// watchEvery is how often connections are looked at where no epoll tells that the client has left.
+const watchEvery = 250 * time.Millisecond
+
+type watch struct{ conn *Conn }
+
+// watched are all open connections; the goroutine that looks at them lives while there are any.
+var watched struct {
+	mu    sync.Mutex // guards conns
+	conns map[*Conn]struct{}
+}
+
+// watches tells that clientLeft will be called.
+func (w watch) watches() bool { return w.conn != nil }
+
+func startWatch(c *Conn) watch {
+	if c.in.raw == nil {
+		return watch{}
+	}
+	watched.mu.Lock()
+	defer watched.mu.Unlock()
+	if watched.conns == nil {
+		watched.conns = map[*Conn]struct{}{}
+	}
+	if len(watched.conns) == 0 {
+		go lookAround()
+	}
+	watched.conns[c] = struct{}{}
+	return watch{c}
+}
+
+func stopWatch(id watch) {
+	if id.conn == nil {
+		return
+	}
+	watched.mu.Lock()
+	defer watched.mu.Unlock()
+	delete(watched.conns, id.conn)
+}
+
+// lookAround peeks at each connection; a FIN behind unread bytes stays unseen.
+func lookAround() {
+	for {
+		time.Sleep(watchEvery)
+		watched.mu.Lock()
+		if len(watched.conns) == 0 {
+			watched.mu.Unlock()
+			return
+		}
+		var left []*Conn
+		for c := range watched.conns {
+			if !c.Gone() && peek(c.in.raw) == peekEnd {
+				left = append(left, c)
+			}
+		}
+		watched.mu.Unlock()
+		for _, c := range left {
+			c.clientLeft()
+		}
+	}
+}
+
+// bytesAcked is not known here.
+func bytesAcked(syscall.RawConn) (int64, bool) { return 0, false }

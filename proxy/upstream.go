@@ -1,0 +1,100 @@
+package proxy
+
+import (
+	"sync/atomic"
+	"time"
+
+	"sluice/balancer"
+	"sluice/proxy/http1"
+)
+
+// Upstream joins a group of servers with how they are reached: a transport for each, timeouts and a
+// budget of retries. All methods may be called concurrently.
+type Upstream struct {
+	*balancer.Upstream
+	cfg     atomic.Pointer[UpstreamConfig]
+	budget  retryBudget
+	retries atomic.Uint64
+}
+
+// NewUpstream takes over the hooks of b, so it is called before b's first Update.
+func NewUpstream(b *balancer.Upstream, cfg UpstreamConfig) *Upstream {
+	u := &Upstream{Upstream: b}
+	u.cfg.Store(&cfg)
+	b.SetHooks(u.added, u.removed)
+	return u
+}
+
+// Configure takes new timeouts and a new retry budget; connections that are open live on. The balancer's
+// own part is configured by u.Upstream.Configure.
+func (u *Upstream) Configure(cfg UpstreamConfig) {
+	u.cfg.Store(&cfg)
+	for _, s := range u.Servers() {
+		s.Attached().(*http1.Transport).SetConfig(cfg.transport())
+	}
+}
+
+// Timeouts and Retry are what it was last configured with.
+func (u *Upstream) Timeouts() TimeoutsConfig { return u.cfg.Load().Timeouts }
+
+// Retry is what it was last configured with.
+func (u *Upstream) Retry() RetryConfig { return u.cfg.Load().Retry }
+
+func (u *Upstream) added(s *balancer.Server) any {
+	return http1.NewTransport(s.Addr(), u.cfg.Load().transport())
+}
+
+func (u *Upstream) removed(s *balancer.Server) { s.Attached().(*http1.Transport).Close() }
+
+// transport is the part of the configuration that a transport follows.
+func (c *UpstreamConfig) transport() http1.TransportConfig {
+	return http1.TransportConfig{
+		Connect: c.Timeouts.Connect, FirstByte: c.Timeouts.FirstByte, Idle: c.Timeouts.Idle, KeepAlive: c.Timeouts.KeepAlive,
+		MaxIdle: 1024, Limits: http1.Limits{MaxHead: 64 << 10, MaxFields: 256},
+	}
+}
+
+// mayRetry takes one retry out of the budget.
+func (u *Upstream) mayRetry(now time.Time) bool {
+	if !u.budget.retry(u.cfg.Load().Retry.Budget, now) {
+		return false
+	}
+	u.retries.Add(1)
+	return true
+}
+
+// aim tells the balancer what binds the request to a server, the hash key and the sticky cookie, and what its
+// place in the queue depends on.
+func (x *Exchange) aim() {
+	x.ticket.Priority = x.route.priority
+	if x.route.fair != nil {
+		x.ticket.FairKey = x.route.fair.of(x.client, x.head)
+	}
+	cfg := x.route.upstream.Upstream.Config()
+	if cfg.Balance == "hash" {
+		var scratch [16]byte
+		x.ticket.Key = balancer.HashBytes(parseHashKey(cfg.HashKey).value(&scratch, x.client, x.head, x.head.Target()))
+	}
+	x.sticky = cfg.Sticky
+	if x.sticky != nil {
+		x.ticket.Sticky = parseStickyID(cookie(x.head, x.sticky.Cookie))
+	}
+}
+
+// parseStickyID reads Server.StickyName; 0 is not one.
+func parseStickyID(name []byte) (id uint64) {
+	if len(name) > 13 {
+		return 0
+	}
+	for _, c := range name {
+		switch {
+		case '0' <= c && c <= '9':
+			id = id*36 + uint64(c-'0')
+		case 'a' <= c && c <= 'z':
+			id = id*36 + uint64(c-'a') + 10
+		default:
+			return 0
+		}
+	}
+	return id
+}
