@@ -1,0 +1,109 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"os"
+	"sync"
+	"time"
+
+	"sluice/proxy"
+)
+
+// logFile is the file of the gateway's own log, opened again by SIGUSR1 after it was rotated away. The zero
+// value writes to its fallback.
+type logFile struct {
+	fallback io.Writer
+	mu       sync.Mutex // guards the two below
+	path     string
+	file     *os.File
+}
+
+// Write is safe for concurrent use; each call is one write to the file.
+func (l *logFile) Write(p []byte) (int, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.file == nil {
+		return l.fallback.Write(p)
+	}
+	return l.file.Write(p)
+}
+
+// open changes to path ("" is the fallback) or opens the same path anew. On an error the old file stays.
+func (l *logFile) open(path string) error {
+	var file *os.File
+	if path != "" {
+		var err error
+		if file, err = os.OpenFile(path, os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o640); err != nil {
+			return fmt.Errorf("log.file: %w", err)
+		}
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.file != nil {
+		l.file.Close()
+	}
+	l.path, l.file = path, file
+	return nil
+}
+
+// reopen opens the present path again.
+func (l *logFile) reopen() error {
+	l.mu.Lock()
+	path := l.path
+	l.mu.Unlock()
+	return l.open(path)
+}
+
+// logs are the gateway's two logs: its own words and the access log.
+type logs struct {
+	level  slog.LevelVar
+	own    logFile
+	log    *slog.Logger
+	access *proxy.AccessLog // nil is off
+	cfg    proxy.LogConfig  // of access
+}
+
+func newLogs(stderr io.Writer) *logs {
+	l := &logs{own: logFile{fallback: stderr}}
+	l.log = slog.New(slog.NewTextHandler(&l.own, &slog.HandlerOptions{Level: &l.level}))
+	return l
+}
+
+// configure takes [log] and returns the access log, the same as before where nothing about it changed.
+// errorLog, from the command line, stands over log.file for the gateway's own words.
+func (l *logs) configure(cfg proxy.LogConfig, errorLog string) (*proxy.AccessLog, error) {
+	var level slog.Level
+	if err := level.UnmarshalText([]byte(cfg.Level)); err != nil {
+		return nil, fmt.Errorf("log.level: %w", err)
+	}
+	access := l.access
+	if l.cfg.Access != cfg.Access || l.cfg.File != cfg.File {
+		var err error
+		if access, err = proxy.OpenAccessLog(cfg.Access, cfg.File); err != nil {
+			return nil, fmt.Errorf("log.access: %w", err)
+		}
+	}
+	if errorLog == "" || errorLog == "stderr" {
+		errorLog = cfg.File
+	}
+	if err := l.own.open(errorLog); err != nil {
+		return nil, err
+	}
+	if old := l.access; old != nil && old != access {
+		time.AfterFunc(time.Minute, func() { _ = old.Close() }) // requests under way still write to it
+	}
+	l.access, l.cfg = access, cfg
+	l.level.Set(level)
+	return access, nil
+}
+
+// reopen is what SIGUSR1 asks for.
+func (l *logs) reopen() error {
+	return errors.Join(l.own.reopen(), l.access.Reopen())
+}
+
+// flush writes what waits.
+func (l *logs) flush() { l.access.Flush() }

@@ -1,0 +1,138 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"io/fs"
+	"os"
+	"os/signal"
+	"syscall"
+	"time"
+
+	"sluice/admin"
+	"sluice/config"
+	"sluice/proxy/http1"
+)
+
+// cmdRun runs the gateway in the foreground until a signal ends it.
+func cmdRun(_ context.Context, env Env, args []string) int {
+	flags := newFlags(env, "run", "[-c FILE] [-p PREFIX] [-e ERRORLOG] [-g DIRECTIVES]")
+	c := flags.String("c", "", "configuration `FILE` (default config.toml)")
+	errorLog := flags.String("e", "", "error log `FILE`, over log.file")
+	if code, done := parseFlags(flags, args); done {
+		return code
+	}
+	if flags.NArg() > 0 {
+		return flags.misused("unexpected %q", flags.Arg(0))
+	}
+	file, _ := configFile(env, *c)
+	g := newGateway(file, *errorLog, newLogs(env.Stderr))
+	signals := make(chan os.Signal, 8)
+	signal.Notify(signals, syscall.SIGTERM, syscall.SIGINT, syscall.SIGQUIT, syscall.SIGHUP, syscall.SIGUSR1, syscall.SIGUSR2)
+	if err := g.inherit(); err != nil {
+		return env.fail(exitFailed, "%v", err)
+	}
+	if err := g.load(); err != nil {
+		g.close(context.Background())
+		var mistakes admin.InvalidConfig
+		if errors.As(err, &mistakes) {
+			return env.invalid(err)
+		}
+		return env.fail(exitFailed, "%v", err)
+	}
+	cfg, engine := g.inForce()
+	pid, err := claimPID(cfg.PID, g.predecessorPID)
+	if errors.Is(err, fs.ErrNotExist) && cfg.PID == config.Default().PID { // an image FROM scratch has no such folder
+		g.log.Warn("no pid file", "why", err)
+		err = nil
+	}
+	if err != nil {
+		g.close(context.Background())
+		return env.fail(exitFailed, "%v", err)
+	}
+	defer pid.Release()
+	g.remember(func(now *admin.Running) { now.Config.Generation, now.Config.LoadedAt = 1, time.Now() })
+	g.refuse("")
+	notifyReady()
+	g.tellPredecessor()
+	g.log.Info("running", "file", file, "version", version, "routes", len(cfg.Routes), "upstreams", len(cfg.Upstreams), "engine", engine.String())
+	return g.serveSignals(signals)
+}
+
+// serveSignals does what signals ask for until one ends the gateway, and returns the exit code.
+func (g *gateway) serveSignals(signals chan os.Signal) int {
+	for sig := range signals {
+		switch sig {
+		case syscall.SIGHUP:
+			_ = g.Reload(context.Background()) // it logs and tells in the status
+		case syscall.SIGUSR1:
+			if err := g.logs.reopen(); err != nil {
+				g.log.Error("the log could not be opened again, the old file stays", "error", err)
+			}
+		case syscall.SIGUSR2:
+			if err := g.upgrade(); err != nil {
+				g.log.Error("upgrade refused, this process goes on", "error", err)
+				continue
+			}
+			return g.shutdown(signals, 0)
+		case syscall.SIGQUIT:
+			return g.shutdown(signals, 0)
+		default:
+			cfg, _ := g.inForce()
+			return g.shutdown(signals, cfg.ShutdownDelay)
+		}
+	}
+	return exitFailed
+}
+
+// shutdown ends the gateway in order: not ready any more, new work still taken for delay, then the
+// requests in flight finish, then the replicas of its own end. A second TERM or INT stops at once.
+func (g *gateway) shutdown(signals chan os.Signal, delay time.Duration) int {
+	g.refuse("shutting down")
+	g.peers.resign()
+	if g.handedOver { // the successor answers on the same sockets, and reports to the service manager
+		_ = g.admin.Shutdown(context.Background())
+		g.metricsAPI.Close(context.Background())
+	} else {
+		notifyStopping()
+	}
+	cfg, _ := g.inForce()
+	g.log.Info("shutting down", "delay", delay, "drain_timeout", cfg.DrainTimeout)
+	ctx, cancel := context.WithCancel(context.Background())
+	defer cancel()
+	done := make(chan struct{})
+	defer close(done)
+	go func() { // a second one
+		for {
+			select {
+			case sig := <-signals:
+				if sig == syscall.SIGTERM || sig == syscall.SIGINT {
+					g.log.Warn("stopping at once")
+					cancel()
+				}
+			case <-done:
+				return
+			}
+		}
+	}()
+	select {
+	case <-time.After(delay):
+	case <-ctx.Done():
+	}
+	deadline, cancelDrain := context.WithTimeout(ctx, cfg.DrainTimeout)
+	defer cancelDrain()
+	code := exitOK
+	if err := g.drain(deadline); err != nil {
+		var cut *http1.CutError
+		if errors.As(err, &cut) {
+			g.log.Warn("drain deadline passed", "cut", cut.Conns)
+			code = exitCut
+		} else {
+			g.log.Error("drain", "error", err)
+			code = exitFailed
+		}
+	}
+	g.close(ctx)
+	g.log.Info("ended", "exit", code)
+	return code
+}

@@ -1,0 +1,55 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"net/url"
+	"strconv"
+	"time"
+
+	"sluice/admin"
+)
+
+func cmdScale(ctx context.Context, env Env, args []string) int {
+	fs := newFlags(env, "scale", "UPSTREAM N|auto [--for 1h] [-c FILE] [--admin ADDRESS] [--token TOKEN]")
+	var f clientFlags
+	f.register(fs.FlagSet)
+	hold := fs.Duration("for", 0, "give the number back to the scaler after this `TIME` (default: only by auto)")
+	if code, done := parseFlags(fs, args); done {
+		return code
+	}
+	if fs.NArg() != 2 {
+		return fs.misused("an upstream and a number, or auto, are needed")
+	}
+	name, n := fs.Arg(0), admin.Auto
+	if fs.Arg(1) != "auto" {
+		v, err := strconv.ParseUint(fs.Arg(1), 10, 31)
+		if err != nil {
+			return fs.misused("%q is no number of replicas", fs.Arg(1))
+		}
+		n = admin.Replicas(v)
+	}
+	if *hold < 0 || *hold > 0 && n == admin.Auto {
+		return fs.misused("--for needs a number and a time above 0")
+	}
+	req := admin.ScaleRequest{Replicas: &n}
+	if *hold > 0 {
+		req.For = hold.String()
+	}
+	c, err := f.open(env)
+	if err == nil {
+		_, err = c.call(ctx, "POST", "/api/v1/upstreams/"+url.PathEscape(name)+"/scale", req)
+	}
+	if err != nil {
+		return env.fail(exitFailed, "%v", err)
+	}
+	switch {
+	case n == admin.Auto:
+		fmt.Fprintf(env.Stdout, "%s: the scaler chooses the number of replicas\n", name)
+	case *hold > 0:
+		fmt.Fprintf(env.Stdout, "%s: pinned to %d replicas until %s\n", name, n, time.Now().Add(*hold).Format(time.DateTime))
+	default:
+		fmt.Fprintf(env.Stdout, "%s: pinned to %d replicas until `sluice scale %s auto`\n", name, n, name)
+	}
+	return exitOK
+}

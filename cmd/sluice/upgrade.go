@@ -1,0 +1,281 @@
+package main
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"os"
+	"runtime"
+	"strconv"
+	"syscall"
+	"time"
+
+	"sluice/scaler/process"
+)
+
+// A binary upgrade (SIGUSR2): the running sluice starts its successor from the same path, with the
+// listening sockets and the lifetime pipes of its replicas as inherited files, and a list of what is
+// what in the environment. When the successor has told, through one more pipe, that it takes
+// requests, the old one drains and ends. Connections that nobody has accepted yet stay with the
+// socket, so none is refused.
+
+// envInheritance names the environment variable that carries the list.
+const envInheritance = "SLUICE_INHERITANCE"
+
+// firstInherited is the number of the first inherited file, after the three standard ones.
+const firstInherited = 3
+
+// upgradePatience bounds how long the successor may take to be ready.
+const upgradePatience = time.Minute
+
+// inheritance is the list. Files are counted from firstInherited, in this order: the pipe to tell
+// readiness through, the listeners, those of admin, that of the metrics API, the files of each upstream's replicas.
+type inheritance struct {
+	PID        int      `json:"pid"`         // of the predecessor
+	Listeners  []string `json:"listeners"`   // by configured address
+	Admin      []string `json:"admin"`       // by configured address
+	MetricsAPI []string `json:"metrics_api"` // by configured address
+	Replicas   []legacy `json:"replicas"`
+}
+
+// legacy is one upstream's replicas.
+type legacy struct {
+	Upstream string `json:"upstream"`
+	Files    int    `json:"files"`
+	State    []byte `json:"state"`
+}
+
+// adoption is a legacy as the successor takes it over.
+type adoption struct {
+	state []byte
+	files []*os.File
+}
+
+// upgrade starts the successor and waits until it is ready. On an error this process goes on as if
+// nothing had been.
+func (g *gateway) upgrade() (err error) {
+	if g.peers != nil && g.peers.serves { // g.peers never changes after the start
+		return errors.New("with [peers] service an address has one gateway: let the engine replace it (a rollout)")
+	}
+	g.freeze(true)
+	var files []*os.File // for the successor; our copies are closed when it has its own
+	defer func() {
+		for _, f := range files {
+			f.Close()
+		}
+		if err != nil {
+			g.takeBack()
+		}
+	}()
+	ready, tell, err := os.Pipe()
+	if err != nil {
+		return err
+	}
+	defer ready.Close()
+	files = append(files, tell)
+	list, err := g.bequeath(&files)
+	if err != nil {
+		return err
+	}
+	text, err := json.Marshal(list)
+	if err != nil {
+		return err
+	}
+	successor, err := startSuccessor(append(os.Environ(), envInheritance+"="+string(text)), files)
+	if err != nil {
+		return err
+	}
+	tell.Close()
+	files = files[1:]
+	if err := ready.SetReadDeadline(time.Now().Add(upgradePatience)); err != nil {
+		return err
+	}
+	if _, err := io.ReadFull(ready, make([]byte, 1)); err != nil {
+		why := "it ended before it was ready"
+		if errors.Is(err, os.ErrDeadlineExceeded) {
+			why = fmt.Sprintf("not ready within %s", upgradePatience)
+			_ = successor.Kill()
+		}
+		if state, err := successor.Wait(); err == nil {
+			why += ", " + state.String()
+		}
+		return fmt.Errorf("successor (pid %d): %s", successor.Pid, why)
+	}
+	g.log.Info("a successor has taken over", "pid", successor.Pid)
+	g.handedOver = true
+	g.admin.HandedOver()
+	return successor.Release()
+}
+
+// startSuccessor starts this binary anew with the same arguments and the files. It does not go through os/exec,
+// which would make the files blocking, and with them our own listeners, as both share one description.
+func startSuccessor(env []string, files []*os.File) (*os.Process, error) {
+	fds := []uintptr{0, 1, 2}
+	for _, f := range files {
+		raw, err := f.SyscallConn()
+		if err == nil {
+			err = raw.Control(func(fd uintptr) { fds = append(fds, fd) })
+		}
+		if err != nil {
+			return nil, err
+		}
+	}
+	path := executable()
+	pid, err := syscall.ForkExec(path, append([]string{path}, os.Args[1:]...), &syscall.ProcAttr{Env: env, Files: fds})
+	runtime.KeepAlive(files)
+	if err != nil {
+		return nil, fmt.Errorf("start %s: %w", path, err)
+	}
+	return os.FindProcess(pid)
+}
+
+// bequeath lists what the successor gets and appends the files.
+func (g *gateway) bequeath(files *[]*os.File) (inheritance, error) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	list := inheritance{PID: os.Getpid()}
+	for addr, ln := range g.listeners {
+		tcp, ok := ln.(*net.TCPListener)
+		if !ok {
+			continue
+		}
+		f, err := tcp.File()
+		if err != nil {
+			return list, err
+		}
+		*files = append(*files, f)
+		list.Listeners = append(list.Listeners, addr)
+	}
+	sockets, err := g.admin.Files()
+	if err != nil {
+		return list, err
+	}
+	for addr, f := range sockets {
+		*files = append(*files, f)
+		list.Admin = append(list.Admin, addr)
+	}
+	if sockets, err = g.metricsAPI.Files(); err != nil {
+		return list, err
+	}
+	for addr, f := range sockets {
+		*files = append(*files, f)
+		list.MetricsAPI = append(list.MetricsAPI, addr)
+	}
+	for name, u := range g.upstreams {
+		if u.source.processes == nil {
+			continue
+		}
+		pipes, state := u.source.processes.Handover()
+		*files = append(*files, pipes...)
+		list.Replicas = append(list.Replicas, legacy{Upstream: name, Files: len(pipes), State: state})
+	}
+	return list, nil
+}
+
+// freeze stops, or resumes, all scaling.
+func (g *gateway) freeze(on bool) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	g.frozen = on
+	for _, u := range g.upstreams {
+		if u.loop != nil {
+			u.loop.Freeze(on)
+		}
+	}
+}
+
+// takeBack undoes bequeath: the successor has failed.
+func (g *gateway) takeBack() {
+	g.mu.Lock()
+	for _, u := range g.upstreams {
+		if u.source.processes != nil {
+			u.source.processes.Resume()
+		}
+	}
+	g.mu.Unlock()
+	g.freeze(false)
+}
+
+// inherit takes over what an older sluice left in the environment, if one did.
+func (g *gateway) inherit() error {
+	text := os.Getenv(envInheritance)
+	if text == "" {
+		return nil
+	}
+	os.Unsetenv(envInheritance) // not for the replicas
+	var list inheritance
+	if err := json.Unmarshal([]byte(text), &list); err != nil {
+		return fmt.Errorf("%s: %w", envInheritance, err)
+	}
+	next := uintptr(firstInherited)
+	take := func(name string) *os.File {
+		f := os.NewFile(next, name)
+		syscall.CloseOnExec(int(next))
+		next++
+		return f
+	}
+	g.predecessor = take("predecessor")
+	g.adopted, g.predecessorPID = map[string]adoption{}, list.PID
+	takeListeners := func(addrs []string) (listeners, error) {
+		all := listeners{}
+		for _, addr := range addrs {
+			f := take(addr)
+			ln, err := net.FileListener(f)
+			f.Close()
+			if err != nil {
+				return nil, fmt.Errorf("inherited listener %s: %w", addr, err)
+			}
+			all[addr] = ln
+		}
+		return all, nil
+	}
+	var err error
+	if g.inherited, err = takeListeners(list.Listeners); err != nil {
+		return err
+	}
+	own, err := takeListeners(list.Admin)
+	if err != nil {
+		return err
+	}
+	g.admin.Inherit(own)
+	if own, err = takeListeners(list.MetricsAPI); err != nil {
+		return err
+	}
+	g.metricsAPI.Inherit(own)
+	for _, l := range list.Replicas {
+		a := adoption{state: l.State}
+		for i := range l.Files {
+			a.files = append(a.files, take(l.Upstream+"/"+strconv.Itoa(i)))
+		}
+		g.adopted[l.Upstream] = a
+	}
+	return nil
+}
+
+// tellPredecessor says that this sluice takes requests, so that the older one may end.
+func (g *gateway) tellPredecessor() {
+	if g.predecessor == nil {
+		return
+	}
+	if _, err := g.predecessor.Write([]byte{1}); err != nil {
+		g.log.Warn("the predecessor is gone", "error", err)
+	}
+	g.predecessor.Close()
+	g.predecessor = nil
+}
+
+// adopt makes the process driver of an upstream, with the replicas of an older sluice where it left some.
+func (g *gateway) adopt(name string, opts process.Options) *process.Driver {
+	a, ok := g.adopted[name]
+	if !ok {
+		return process.New(opts)
+	}
+	delete(g.adopted, name)
+	driver := process.New(opts)
+	if err := driver.Adopt(a.state, a.files); err != nil {
+		g.log.Error("the replicas of the older sluice could not be taken over, new ones start", "upstream", name, "error", err)
+	}
+	return driver
+}

@@ -1,0 +1,162 @@
+package main
+
+import (
+	"context"
+	"log/slog"
+	"reflect"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"sluice/balancer"
+	"sluice/config"
+	"sluice/discovery"
+	"sluice/peers"
+	"sluice/proxy"
+	"sluice/scaler"
+	"sluice/scaler/signals"
+)
+
+// upstream is all that lives for one [upstream.NAME]: the balancer's and the proxy's part, which
+// outlive every reload that keeps the name, and the watcher, driver and loop, which live as long as
+// the source of its servers stays the same.
+type upstream struct {
+	name   string
+	cfg    *config.Upstream
+	log    *slog.Logger
+	ground *balancer.Upstream
+	front  *proxy.Upstream
+	shared atomic.Pointer[peers.Shared] // among several gateways; nil: this one is alone
+
+	engine  *engine // the one that source was made with
+	source  source
+	watcher *discovery.Watcher
+	loop    *scaler.Loop // nil where nobody scales
+	signals *signals.Poller
+	cancel  context.CancelFunc
+	running sync.WaitGroup
+}
+
+// newUpstream makes the parts that the routing table needs; start makes it find servers.
+func newUpstream(name string, cfg *config.Upstream, log *slog.Logger) *upstream {
+	ground := balancer.NewUpstream(name, cfg.Balancer)
+	return &upstream{name: name, cfg: cfg, log: log, ground: ground, front: proxy.NewUpstream(ground, cfg.Proxy)}
+}
+
+// start finds servers as cfg says and scales them where it asks for that.
+func (u *upstream) start(g *gateway, cfg *config.Upstream) {
+	ctx, cancel := context.WithCancel(context.Background())
+	u.cfg, u.cancel, u.engine = cfg, cancel, g.engine
+	u.source = g.newSource(u.name, cfg)
+	g.peers.fence(&u.source)
+	u.watcher = discovery.NewWatcher(u.ground, u.source.servers, cfg.Discovery.HealthCheck, u.log)
+	u.loop, u.signals = nil, nil
+	if u.source.driver != nil {
+		u.loop = scaler.NewLoop(u.ground, u.source.driver, u.source.scale, g.budget, u.log)
+		u.loop.Remember(g.memory)
+		u.signals = signals.New(u.ground, u.source.scale, u.log)
+		u.loop.Listen(u.signals)
+		u.loop.Freeze(g.frozen)
+	}
+	g.peers.share(u)
+	if u.loop == nil {
+		u.ground.SetElastic(false)
+	}
+	u.running.Go(func() { u.watcher.Run(ctx) })
+	if u.loop != nil {
+		u.running.Go(func() { u.loop.Run(ctx) })
+		u.running.Go(func() { u.signals.Run(ctx) })
+		u.running.Go(func() { expect(ctx, u.ground, u.loop) })
+	}
+}
+
+// configure takes a new configuration, under load: what did not change lives on.
+func (u *upstream) configure(g *gateway, cfg *config.Upstream) {
+	u.ground.Configure(cfg.Balancer)
+	u.front.Configure(cfg.Proxy)
+	if !sameSource(u.cfg, cfg) || u.engine != g.engine && usesEngine(cfg) {
+		u.log.Info("the source of the servers changed", "upstream", u.name)
+		old, servers := u.source, u.ground.Servers()
+		u.halt()
+		u.start(g, cfg)
+		if old.remove != nil {
+			g.retire(u, old, servers)
+		}
+		return
+	}
+	u.watcher.Configure(cfg.Discovery.HealthCheck)
+	if u.source.configure != nil {
+		u.source.configure(cfg)
+	}
+	if u.loop != nil {
+		scale := scaleOf(cfg)
+		u.source.scale = scale
+		u.signals.Configure(scale)
+		u.loop.Configure(scale)
+	}
+	u.cfg = cfg
+}
+
+// halt ends the watcher and the loop; servers and replicas stay as they are.
+func (u *upstream) halt() {
+	u.cancel()
+	u.running.Wait()
+}
+
+// stop ends the upstream with sluice: requests that wait are sent away, process replicas end, containers
+// stay for the next sluice.
+func (u *upstream) stop(ctx context.Context) {
+	u.ground.Close()
+	u.halt()
+	if u.source.close != nil {
+		u.source.close(ctx)
+	}
+}
+
+// remove ends an upstream that is no longer configured: requests that wait are sent away, and the replicas
+// stop when what they have in flight is done, at most wait later.
+func (u *upstream) remove(wait time.Duration) {
+	u.ground.Close()
+	u.halt()
+	if u.source.remove == nil {
+		return
+	}
+	for end := time.Now().Add(wait); u.ground.InFlight() > 0 && time.Now().Before(end); {
+		time.Sleep(50 * time.Millisecond)
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+	defer cancel()
+	u.source.remove(ctx)
+}
+
+// sameSource reports whether the servers of both are found, and replicas started, in the same way, so
+// that the running source only needs to be told of changes.
+func sameSource(a, b *config.Upstream) bool {
+	x, y := a.Discovery, b.Discovery
+	x.HealthCheck, y.HealthCheck = discovery.HealthConfig{}, discovery.HealthConfig{}
+	return reflect.DeepEqual(x, y) && reflect.DeepEqual(a.Labeled, b.Labeled) && (a.Replicas.Process != nil) == (b.Replicas.Process != nil) &&
+		(a.Replicas.Container != nil) == (b.Replicas.Container != nil) && scaleOf(a).Off() == scaleOf(b).Off()
+}
+
+// usesEngine reports whether the servers are found, or the replicas started, on an engine.
+func usesEngine(cfg *config.Upstream) bool {
+	return cfg.Discovery.Service != nil || cfg.Replicas.Container != nil
+}
+
+// scaleOf is the scale configuration of an upstream; a source that starts its own replicas has just
+// one where the file says nothing. The zero value is no scaling.
+func scaleOf(cfg *config.Upstream) scaler.Config {
+	switch {
+	case cfg.Scale != nil && cfg.Scale.Mode != "off":
+		return *cfg.Scale
+	case cfg.Replicas.Process == nil && cfg.Replicas.Container == nil:
+		return scaler.Config{}
+	}
+	var one scaler.Config
+	one.SetDefaults()
+	one.Min, one.Max = 1, 1
+	if cfg.Scale != nil { // off: as many as the file's least
+		one.Min, one.Max = cfg.Scale.Min, max(cfg.Scale.Min, 1)
+	}
+	return one
+}
