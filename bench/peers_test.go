@@ -1,0 +1,283 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"io"
+	"math"
+	"net"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+)
+
+// requirePeer is the path of a peer's program. Without it the test is skipped, or fails where SLUICE_TEST_REQUIRE names it.
+func requirePeer(t *testing.T, name string) string {
+	t.Helper()
+	path, err := findPeer(name).find()
+	if err == nil {
+		return path
+	}
+	if slices.Contains(strings.Fields(os.Getenv("SLUICE_TEST_REQUIRE")), name) {
+		t.Fatalf("%s is required: %v", name, err)
+	}
+	t.Skip(err)
+	return ""
+}
+
+func portOf(t *testing.T, addr string) int {
+	t.Helper()
+	a, err := net.ResolveTCPAddr("tcp", addr)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return a.Port
+}
+
+// Each program must find nothing wrong with its own configuration.
+func TestPeerConfigurations(t *testing.T) {
+	for _, name := range []string{"nginx", "haproxy"} {
+		for _, cores := range []int{1, 2} {
+			t.Run(name, func(t *testing.T) {
+				program := requirePeer(t, name)
+				p := findPeer(name)
+				args, err := p.configure(peerSettings{Port: 1, AdminPort: 2, Backends: []string{"127.0.0.1:3", "127.0.0.1:4"}, Cores: cores, Dir: t.TempDir(), Root: os.Geteuid() == 0})
+				if err != nil {
+					t.Fatal(err)
+				}
+				if out, err := exec.Command(program, append(args, p.check...)...).CombinedOutput(); err != nil || len(out) > 0 {
+					t.Errorf("%v\n%s", err, out)
+				}
+			})
+		}
+	}
+}
+
+func TestSluiceIsMeasuredWithAValidConfiguration(t *testing.T) {
+	dir := t.TempDir()
+	shop := workshop{dir: dir}
+	if err := shop.build(t.Context(), io.Discard); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := findPeer("sluice").configure(peerSettings{Port: 1, AdminPort: 2, Backends: []string{"127.0.0.1:3", "127.0.0.1:4"}, Cores: 1, Dir: dir}); err != nil {
+		t.Fatal(err)
+	}
+	if out, err := exec.Command(shop.binary, "check", "-c", filepath.Join(dir, "sluice.toml")).CombinedOutput(); err != nil {
+		t.Errorf("%v\n%s", err, out)
+	}
+}
+
+func TestPeersMeasuresNginx(t *testing.T) {
+	requirePeer(t, "nginx")
+	if c, err := chooseCores(false); err != nil {
+		t.Skipf("%v: %v", err, c)
+	}
+	temp := t.TempDir()
+	t.Setenv("TMPDIR", temp)
+	picture := filepath.Join(t.TempDir(), "peers.svg")
+	var out, log bytes.Buffer
+	code := peersCommand(t.Context(), strings.Fields("--peers nginx,sluice --workloads 64,post-16k,events,idle --rounds 2 --duration 200ms --json --svg "+picture), &out, &log)
+	if code != 0 {
+		t.Fatalf("exit code %d\n%s\n%s", code, out.String(), log.String())
+	}
+	var doc struct{ Rows []map[string]any }
+	if err := json.Unmarshal(out.Bytes(), &doc); err != nil {
+		t.Fatal(err)
+	}
+	if len(doc.Rows) != 8 {
+		t.Fatalf("%d rows: %s", len(doc.Rows), out.String())
+	}
+	for _, r := range doc.Rows {
+		positive := []string{"cpu_us", "rss_kib", "p50_ms", "p99_ms", "ratio", "ratio_min", "ratio_max", "rps", "busy"}
+		switch r["workload"] {
+		case "events":
+			positive = positive[:7]
+		case "idle":
+			positive = []string{"rss_kib", "idle_kib"}
+		}
+		for _, key := range positive {
+			if v, ok := r[key].(float64); !ok || v <= 0 {
+				t.Errorf("%v %v: %s is %v", r["workload"], r["peer"], key, r[key])
+			}
+		}
+		// Nothing reads a request and an answer, and writes both, in less than a microsecond.
+		if v, _ := r["cpu_us"].(float64); r["workload"] != "idle" && v < 1 {
+			t.Errorf("%v %v: %v µs", r["workload"], r["peer"], v)
+		}
+		if r["peer"] == "nginx" && r["workload"] != "idle" && r["ratio"] != 1.0 {
+			t.Errorf("nginx is %v of itself", r["ratio"])
+		}
+	}
+	if b, err := os.ReadFile(picture); err != nil || !bytes.Contains(b, []byte("GET 64 B")) {
+		t.Errorf("no picture: %v", err)
+	}
+	if left, _ := filepath.Glob(filepath.Join(temp, "*")); len(left) > 0 {
+		t.Errorf("left behind: %v", left)
+	}
+}
+
+// A peer that answers wrongly has no figures, and the command says so with its exit code.
+func TestPeersRefusesWrongAnswers(t *testing.T) {
+	if _, err := chooseCores(false); err != nil {
+		t.Skip(err)
+	}
+	b, err := startBackend()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer b.stop()
+	port := portOf(t, b.addrs[0])
+	good := workloads[0]
+	for name, c := range map[string]struct {
+		change func(*workload)
+		want   string
+	}{
+		"right":               {func(*workload) {}, ""},
+		"another length":      {func(w *workload) { w.answer++ }, "a body of 64 instead of 65 bytes"},
+		"another status":      {func(w *workload) { w.target = "/nothing" }, "status 404"},
+		"a shorter upload":    {func(w *workload) { w.target, w.body = "/upload?n=9", 8 }, "status 400"},
+		"a stream, no length": {func(w *workload) { w.target = "/events?n=1" }, "an answer without a length"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			w := good
+			c.change(&w)
+			l, err := newLoader(port, w.request(), w.answer, 4, false)
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer l.close()
+			err = l.run(t.Context(), 50*time.Millisecond, 0).check()
+			if (err == nil) != (c.want == "") || err != nil && !strings.Contains(err.Error(), c.want) {
+				t.Errorf("%v, want %q", err, c.want)
+			}
+		})
+	}
+}
+
+func TestLoaderKeepsItsRate(t *testing.T) {
+	if _, err := chooseCores(false); err != nil {
+		t.Skip(err)
+	}
+	b, err := startBackend()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer b.stop()
+	for _, closes := range []bool{false, true} {
+		w := workloads[0]
+		if closes {
+			w.fields = []string{"Connection: close"}
+		}
+		l, err := newLoader(portOf(t, b.addrs[1]), w.request(), w.answer, 8, closes)
+		if err != nil {
+			t.Fatal(err)
+		}
+		f := l.run(t.Context(), 500*time.Millisecond, 200)
+		l.close()
+		// Late or not, every one that was due is sent.
+		if err := f.check(); err != nil || f.requests != 100 || f.latency.TotalCount() != 100 {
+			t.Errorf("closes %v: %d requests, %v", closes, f.requests, err)
+		}
+	}
+}
+
+func TestLoaderEndsWithItsContext(t *testing.T) {
+	if _, err := chooseCores(false); err != nil {
+		t.Skip(err)
+	}
+	b, err := startBackend()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer b.stop()
+	l, err := newLoader(portOf(t, b.addrs[0]), workloads[0].request(), workloads[0].answer, 2, false)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.close()
+	ctx, cancel := context.WithTimeout(t.Context(), 100*time.Millisecond)
+	defer cancel()
+	begin := time.Now()
+	if f := l.run(ctx, time.Minute, 0); f.check() == nil || time.Since(begin) > 30*time.Second {
+		t.Errorf("%v after %v", f.errors, time.Since(begin))
+	}
+}
+
+func TestRatiosAreOfTheSameRound(t *testing.T) {
+	get, rest := workload{name: "64"}, workload{name: "idle", kind: idle}
+	cpu := func(v ...float64) (s []peerSample) {
+		for _, c := range v {
+			s = append(s, peerSample{cpu: c, idle: 100 * c})
+		}
+		return s
+	}
+	for name, c := range map[string]struct {
+		w                workload
+		samples, base    []peerSample
+		ratio, low, high float64
+	}{
+		"odd":             {get, cpu(8, 30, 9), cpu(10, 20, 10), .9, .8, 1.5},
+		"even":            {get, cpu(8, 30), cpu(10, 20), 1.15, .8, 1.5},
+		"memory":          {rest, cpu(8), cpu(10), .8, .8, .8},
+		"without base":    {get, cpu(8, 9), nil, 0, 0, 0},
+		"a round lost":    {get, cpu(8, 9, 10), cpu(16), .5, .5, .5},
+		"base of nothing": {get, cpu(8, 9), cpu(0, 18), .5, .5, .5},
+	} {
+		t.Run(name, func(t *testing.T) {
+			r := newPeerRow(c.w, "sluice", c.samples, c.base)
+			for _, v := range [][2]float64{{r.Ratio, c.ratio}, {r.RatioMin, c.low}, {r.RatioMax, c.high}} {
+				if math.Abs(v[0]-v[1]) > 1e-9 {
+					t.Errorf("%v, want %v %v…%v", r, c.ratio, c.low, c.high)
+				}
+			}
+		})
+	}
+}
+
+func TestPeersNamesWhatIsMissing(t *testing.T) {
+	t.Setenv("PATH", t.TempDir())
+	if _, err := (peer{name: "nginx", program: "no-such-nginx", debian: "nginx-light"}).find(); err == nil || !strings.Contains(err.Error(), "apt-get install --no-install-recommends nginx-light") {
+		t.Error(err)
+	}
+	var out, log bytes.Buffer
+	for _, args := range []string{"--workloads 65", "--peers apache", "--cores three", "--rounds 0", "--duration 1ms", "more"} {
+		if code := peersCommand(t.Context(), strings.Fields(args), &out, &log); code != 2 {
+			t.Errorf("%s: exit code %d", args, code)
+		}
+	}
+}
+
+func TestUsageIsOfTheWholeTree(t *testing.T) {
+	if _, err := chooseCores(false); err != nil {
+		t.Skip(err)
+	}
+	// The shell's child works, not the shell.
+	cmd := exec.Command("/bin/sh", "-c", "/bin/sh -c 'i=0; while [ $i -lt 300000 ]; do i=$((i+1)); done; sleep 60' & wait")
+	if err := startPinned(cmd, []int{0}); err != nil {
+		t.Skip(err) // no core 0 for this process
+	}
+	tree := func() []int { return processTree(cmd.Process.Pid) }
+	defer func() {
+		for _, pid := range tree() {
+			if p, err := os.FindProcess(pid); err == nil {
+				_ = p.Kill()
+			}
+		}
+		_ = cmd.Wait()
+	}()
+	for end := time.Now().Add(time.Minute); time.Now().Before(end); time.Sleep(20 * time.Millisecond) {
+		u, err := readUsage(cmd.Process.Pid)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if u.cpu > 20*time.Millisecond && u.rss > 0 && u.switches > 0 && len(tree()) > 1 {
+			return
+		}
+	}
+	t.Error("the child's work was not seen")
+}

@@ -1,0 +1,94 @@
+package main
+
+import (
+	"bufio"
+	"fmt"
+	"net"
+	"strconv"
+	"time"
+
+	"github.com/valyala/fasthttp"
+)
+
+// answers are the lengths of the bodies that the servers behind the peers have in memory, by path.
+var answers = map[string]int{"/healthz": 2, "/64": 64, "/1k": 1 << 10, "/64k": 64 << 10, "/1m": 1 << 20}
+
+// eventInterval is the time between two events of /events.
+const eventInterval = 20 * time.Millisecond
+
+// backend is the servers behind the peers: two listeners, so that there is something to choose. It is fasthttp within
+// the bench, which costs about half of what a proxy does, and is never what limits.
+type backend struct {
+	server fasthttp.Server
+	addrs  []string
+	bodies map[string][]byte
+	epoch  time.Time // what the times in events count from
+}
+
+func startBackend() (*backend, error) {
+	b := &backend{bodies: map[string][]byte{}, epoch: time.Now()}
+	for path, n := range answers {
+		b.bodies[path] = pattern(n)
+	}
+	b.server = fasthttp.Server{Handler: b.handle, Name: "backend", NoDefaultServerHeader: true, MaxRequestBodySize: 16 << 20, TCPKeepalive: false, CloseOnShutdown: true}
+	for range 2 {
+		ln, err := net.Listen("tcp4", "127.0.0.1:0")
+		if err != nil {
+			b.stop()
+			return nil, err
+		}
+		b.addrs = append(b.addrs, ln.Addr().String())
+		go func() { _ = b.server.Serve(ln) }() // ends with stop
+	}
+	return b, nil
+}
+
+// pattern is n bytes of letters.
+func pattern(n int) []byte {
+	b := make([]byte, n)
+	for i := range b {
+		b[i] = byte('a' + i%26)
+	}
+	return b
+}
+
+func (b *backend) handle(ctx *fasthttp.RequestCtx) {
+	ctx.SetContentType("text/plain")
+	if body, ok := b.bodies[string(ctx.Path())]; ok && ctx.IsGet() {
+		ctx.Response.SetBodyRaw(body)
+		return
+	}
+	switch string(ctx.Path()) {
+	case "/upload":
+		if n, err := strconv.Atoi(string(ctx.QueryArgs().Peek("n"))); err != nil || n != len(ctx.PostBody()) {
+			ctx.SetStatusCode(400)
+			return
+		}
+		ctx.Response.SetBodyString("received")
+	case "/events":
+		n, err := strconv.Atoi(string(ctx.QueryArgs().Peek("n")))
+		if err != nil || n < 1 || n > 100_000 {
+			ctx.SetStatusCode(400)
+			return
+		}
+		ctx.SetContentType("text/event-stream")
+		ctx.SetBodyStreamWriter(func(w *bufio.Writer) { b.events(w, n) })
+	default:
+		ctx.SetStatusCode(404)
+	}
+}
+
+// events writes n events, each with its number and the time at which it was written.
+func (b *backend) events(w *bufio.Writer, n int) {
+	tick := time.NewTicker(eventInterval)
+	defer tick.Stop()
+	for i := range n {
+		<-tick.C
+		fmt.Fprintf(w, "data: %d %d\n\n", i, time.Since(b.epoch).Nanoseconds())
+		if w.Flush() != nil {
+			return // the peer has gone
+		}
+	}
+}
+
+func (b *backend) stop() { _ = b.server.Shutdown() }
