@@ -58,6 +58,7 @@ type Conn struct {
 	moved    bool       // by shed
 	drained  bool       // waits for an edge alone: clientLeft must wake it
 	handling bool       // goneFunc may be called
+	stalled  bool       // the client does not take what the server sends
 	tunnel   bool
 	down     *relay // from the server, once a tunnel passes bytes
 	goneFunc func()
@@ -136,6 +137,9 @@ func (c *Conn) clientLeft() {
 	}
 	if c.handling && c.goneFunc != nil {
 		c.goneFunc()
+		if c.stalled {
+			c.out.stop()
+		}
 	}
 }
 

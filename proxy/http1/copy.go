@@ -6,18 +6,35 @@ import (
 )
 
 // CopyBody sends the body of u's response to the client, each read as it comes: an event of a stream is not held back for the next.
-// The last bytes may be held for Finish to send with the end of the message. idle bounds the silence of the server, 0 = no bound.
+// The last bytes may be held for Finish to send with the end of the message. Of a client that is slow to take them see ahead.go. idle bounds the silence of the server, 0 = no bound.
 // first, unless nil, is called when the first of them have come. n is the number of body bytes taken from the server. Errors: ErrUpstream (the response was cut or bad: Abort), ErrClient, or bare ErrCanceled.
 func (c *Conn) CopyBody(u *UpConn, idle time.Duration, first func()) (n int64, err error) {
 	b := &u.body
 	b.timeout = idle
 	var scratch []byte
-	defer func() { giveBuffer(scratch) }()
+	defer func() {
+		giveBuffer(scratch)
+		c.out.unstall()
+	}()
+	c.out.eager = c.out.raw != nil && !(c.out.chunked && b.kind == bodyLength)
 	for {
+		if c.out.stalled() {
+			if n > 0 {
+				first = nil
+			}
+			more, whole, err := c.readAhead(u, first)
+			if n += more; whole || err != nil {
+				return n, err
+			}
+			continue
+		}
 		view, err := b.ready(maxInt)
 		if len(view) == 0 && err == nil {
 			if err := c.flush(); err != nil {
 				return n, err
+			}
+			if c.out.stalled() {
+				continue
 			}
 			if n > 0 {
 				moved, done, err := c.spliceFrom(b)
@@ -49,6 +66,7 @@ func (c *Conn) CopyBody(u *UpConn, idle time.Duration, first func()) (n int64, e
 		}
 		n += int64(len(view) + len(more))
 		if u.whole != nil && len(view) > smallCopy && b.last() {
+			c.out.eager = false
 			kept := u.part() // in which view may lie; from here on u is not ours
 			err := c.putBoth(view, more)
 			giveBuffer(kept)
@@ -76,6 +94,10 @@ func (c *Conn) spliceFrom(b *Body) (n int64, done bool, err error) {
 	if !c.sized || c.left < b.left || c.ended || c.finished || c.broken {
 		return 0, false, nil
 	}
+	if !c.setStalled(true) {
+		return 0, true, ErrCanceled
+	}
+	defer c.setStalled(false)
 	n, done, readErr, writeErr := b.spliceTo(&c.out)
 	c.left -= n
 	if writeErr != nil {

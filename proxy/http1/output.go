@@ -17,7 +17,10 @@ type output struct {
 	timeout  time.Duration // silence of the peer while it takes nothing; 0 = no bound
 	deadline deadline
 	written  atomic.Int64 // bytes the kernel took, over the life of the connection
+	stopped  atomic.Bool  // for good
 
+	eager   bool                  // do not wait: what is not taken stays in parts, or goes to ahead
+	ahead   *ahead                // that holds what was not taken
 	parts   [3][]byte             // what is being written
 	push    func(fd uintptr) bool // pushParts, made once
 	pushErr error
@@ -102,16 +105,42 @@ func (o *output) write(p []byte) error {
 	return o.writeParts()
 }
 
-// writeParts writes all of parts. A peer that takes bytes, however slowly, is not silent: a timeout counts only when nothing went out.
+// writeParts writes all of parts, unless eager. A peer that takes bytes, however slowly, is not silent: a timeout counts only when nothing went out.
 func (o *output) writeParts() error {
-	defer func() { o.parts = [3][]byte{} }()
+	defer func() {
+		if !o.eager {
+			o.parts = [3][]byte{}
+		}
+	}()
 	for {
 		o.deadline.write(o.nc, o.timeout)
+		if o.stopped.Load() {
+			return errStopped
+		}
 		n, err := o.transmit()
 		o.written.Add(int64(n))
 		if err == nil || n == 0 || !isTimeout(err) {
 			return err
 		}
+	}
+}
+
+// stop makes the goroutine that writes fail, at once or with its next write; see input.stop.
+func (o *output) stop() {
+	o.stopped.Store(true)
+	_ = o.nc.SetWriteDeadline(longAgo)
+}
+
+// stalled tells that an eager write was not taken whole.
+func (o *output) stalled() bool { return o.ahead != nil || partsLen(&o.parts) > 0 }
+
+// unstall ends eager writing.
+func (o *output) unstall() {
+	o.eager = false
+	o.parts = [3][]byte{}
+	if o.ahead != nil { // readAhead did not come to it
+		o.ahead.close()
+		o.ahead = nil
 	}
 }
 
@@ -143,7 +172,7 @@ func (o *output) pushParts(fd uintptr) bool {
 	for partsLen(&o.parts) > 0 {
 		n, err := sendParts(fd, &o.parts)
 		if err == syscall.EAGAIN {
-			return false
+			return o.eager
 		}
 		if err != nil {
 			o.pushErr = err

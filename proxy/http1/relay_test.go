@@ -129,6 +129,8 @@ type relayHandler struct {
 type relayExchange struct {
 	cancel Cancel
 	out    []byte
+	u      *UpConn
+	whole  func() // lets go of u, made once
 }
 
 func (h *relayHandler) note(err error) {
@@ -154,6 +156,10 @@ func (h *relayHandler) Handle(c *Conn) {
 	x, _ := c.Data.(*relayExchange)
 	if x == nil {
 		x = &relayExchange{}
+		x.whole = func() {
+			x.u.Release()
+			x.u = nil
+		}
 		c.Data = x
 		c.SetGone(x.cancel.Cancel)
 	}
@@ -226,14 +232,24 @@ func (h *relayHandler) Handle(c *Conn) {
 		}
 		break
 	}
+	x.u = u
+	u.WhenWhole(x.whole)
 	if _, err := c.CopyBody(u, h.idle, nil); err != nil {
-		u.Close()
+		if x.u != nil {
+			u.Close()
+		}
 		h.note(err)
 		c.Abort()
 		return
 	}
-	err = c.Finish(u.Body().Trailers())
-	u.Release()
+	var trailers []byte
+	if x.u != nil {
+		trailers = u.Body().Trailers()
+	}
+	err = c.Finish(trailers)
+	if x.u != nil {
+		u.Release()
+	}
 	if err != nil {
 		h.note(err)
 	}

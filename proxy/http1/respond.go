@@ -178,19 +178,10 @@ func (c *Conn) put(p []byte) error { return c.putBoth(p, nil) }
 
 // putBoth puts p and q; q may be empty.
 func (c *Conn) putBoth(p, q []byte) error {
-	switch n := int64(len(p) + len(q)); {
-	case !c.started:
-		return ErrNotStarted
-	case c.ended || c.finished || c.broken:
-		return ErrClosed
-	case c.bodyless:
-		return nil
-	case c.sized && n > c.left:
-		return ErrBodyLength
-	case c.sized:
-		c.left -= n
+	drop, err := c.account(len(p) + len(q))
+	if drop || err != nil {
+		return err
 	}
-	var err error
 	if len(q) == 0 || c.out.chunked {
 		if err = c.out.put(p); err == nil {
 			err = c.out.put(q)
@@ -202,6 +193,23 @@ func (c *Conn) putBoth(p, q []byte) error {
 		return c.writeFailed(err)
 	}
 	return nil
+}
+
+// account counts n body bytes that are to be written; drop tells that the response has no body.
+func (c *Conn) account(n int) (drop bool, err error) {
+	switch {
+	case !c.started:
+		return false, ErrNotStarted
+	case c.ended || c.finished || c.broken:
+		return false, ErrClosed
+	case c.bodyless:
+		return true, nil
+	case c.sized && int64(n) > c.left:
+		return false, ErrBodyLength
+	case c.sized:
+		c.left -= int64(n)
+	}
+	return false, nil
 }
 
 // Flush sends the head if it is still held.

@@ -22,6 +22,7 @@ type pipe struct {
 	want        int // to be taken from the source
 	have        int // in the pipe
 	err         error
+	eager       bool // drain does not wait
 	more        bool // the body goes on after what is in the pipe
 }
 
@@ -79,7 +80,7 @@ func (p *pipe) drainTo(fd uintptr) bool {
 	for p.have > 0 {
 		n, err := splice(p.r, int(fd), p.have, flags)
 		if err == syscall.EAGAIN {
-			return false
+			return p.eager
 		}
 		if err != nil {
 			p.err = err
@@ -122,7 +123,14 @@ func (b *Body) spliceTo(out *output) (n int64, done bool, readErr, writeErr erro
 		}
 		took := p.have
 		p.more = b.left > 0
-		if err := out.drainPipe(p); err != nil {
+		err := out.drainPipe(p, out.eager)
+		if err == nil && p.have > 0 {
+			if out.ahead = readsAhead(out, b.up, p.have, b.left); out.ahead != nil {
+				return n + int64(took), true, out.ahead.addPipe(p), nil
+			}
+			err = out.drainPipe(p, false)
+		}
+		if err != nil {
 			return n + int64(took-p.have), true, nil, err
 		}
 		n += int64(took)
@@ -148,9 +156,13 @@ func (in *input) spliceInto(p *pipe, b *Body) error {
 }
 
 // drainPipe is writeParts with a pipe.
-func (o *output) drainPipe(p *pipe) error {
+func (o *output) drainPipe(p *pipe, eager bool) error {
+	p.eager = eager
 	for {
 		o.deadline.write(o.nc, o.timeout)
+		if o.stopped.Load() {
+			return errStopped
+		}
 		before := p.have
 		p.err = nil
 		err := o.raw.Write(p.drain)
@@ -162,4 +174,26 @@ func (o *output) drainPipe(p *pipe) error {
 			return err
 		}
 	}
+}
+
+// addPipe adds what is in p.
+func (a *ahead) addPipe(p *pipe) error {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	for p.have > 0 {
+		b := a.space() // there is room for it
+		n, err := syscall.Read(p.r, (*b)[len(*b):min(cap(*b), len(*b)+p.have)])
+		switch {
+		case err == syscall.EINTR:
+			continue
+		case err != nil:
+			return err
+		case n == 0:
+			return io.ErrUnexpectedEOF
+		}
+		*b = (*b)[:len(*b)+n]
+		p.have -= n
+		a.want -= n
+	}
+	return nil
 }
