@@ -10,6 +10,7 @@ import (
 	"math/rand/v2"
 	"net"
 	"net/http"
+	"sync"
 	"syscall"
 	"testing"
 	"time"
@@ -130,30 +131,36 @@ func TestReadAheadIsBounded(t *testing.T) {
 	if !aheadRoom.take(kept) {
 		t.Fatal("no room")
 	}
+	giveBack := sync.OnceFunc(func() { aheadRoom.give(kept) })
+	defer giveBack()
 	body := randomBytes(size)
 	f, h := startRelay(t, script(t, func(nc *client) {
-		if _, err := nc.readHead(); err == nil {
+		for {
+			if _, err := nc.readHead(); err != nil {
+				return
+			}
 			_, _ = nc.Write(framed("length", body))
-			_, _ = nc.readHead() // a kept connection
 		}
 	}))
+	held := func() int { return h.t.Live() - h.t.Idle() }
 	var all []*client
 	for range clients {
 		c := f.dialNarrow(t)
 		c.send(getRoot)
 		all = append(all, c)
 	}
-	eventually(t, "some servers are free", func() bool { return h.t.Idle() == fit })
+	eventually(t, "all were asked", func() bool { _, active := f.Conns(); return active == clients })
+	eventually(t, "some servers are free", func() bool { return held() == clients-fit })
 	time.Sleep(100 * time.Millisecond)
-	if n, left := h.t.Idle(), aheadRoom.left.Load(); n != fit || left < 0 {
-		t.Errorf("%d servers are free, %d bytes are left", n, left)
+	if n, left := held(), aheadRoom.left.Load(); n != clients-fit || left < 0 {
+		t.Errorf("%d servers are held, %d bytes are left", n, left)
 	}
 	for _, c := range all {
 		if _, got := c.response("GET"); got != string(body) {
 			t.Errorf("%d bytes", len(got))
 		}
 	}
-	aheadRoom.give(kept)
+	giveBack()
 	allRoomIsBack(t)
 }
 
@@ -207,7 +214,7 @@ func TestClientLeavesWhileReadAhead(t *testing.T) {
 // A response that its server cuts while it is read ahead is cut for the client too.
 func TestCutWhileReadAhead(t *testing.T) {
 	for _, framing := range []string{"length", "chunked"} {
-		whole := framed(framing, randomBytes(300<<10))
+		whole := framed(framing, randomBytes(200<<10))
 		f, h := startRelay(t, script(t, func(nc *client) {
 			if _, err := nc.readHead(); err == nil {
 				_, _ = nc.Write(whole[:len(whole)-1])
