@@ -27,6 +27,7 @@ func (k *checker) config(root *value) {
 	if client != nil {
 		k.between(client.get("max_header"), c.Client.MaxHeader, 1<<10, 1<<20)
 		k.between(client.get("max_fields"), c.Client.MaxFields, 1, 256)
+		k.between(client.get("max_connections"), c.Client.MaxConnections, 0, 1<<30)
 	}
 	k.oneOf(root.get("log", "access"), c.Log.Access, "json", "combined", "logfmt", "off")
 	k.oneOf(root.get("log", "level"), c.Log.Level, "debug", "info", "warn", "error")

@@ -125,6 +125,7 @@ func TestMistakes(t *testing.T) {
 		{`engine.scaler = "run/scaler.sock"`, `absolute path`},
 		{`engine.scaler_clients = [0, -1]`, `-1 is out of range`},
 		{`client.max_fields = 257`, `1 to 256`},
+		{`client.max_connections = -1`, `out of range`},
 		{`client.max_header = "1B"`, `out of range`},
 		{`scale.max_replicas = -1`, `out of range`},
 		{"scale.max_replicas = 1" + child + `scale = { min = 2 }`, `less than all scale.min together (2)`},

@@ -28,7 +28,7 @@ func TestDefaults(t *testing.T) {
 		{"metrics_api", c.MetricsAPI, "{   10s}"},
 		{"log", c.Log, "{json info }"},
 		{"engine", c.Engine, "{auto unix:///var/run/docker.sock    []}"},
-		{"client", c.Client, "{10s 1m0s 1m15s 32768 100}"},
+		{"client", c.Client, "{10s 1m0s 1m15s 32768 100 0}"},
 		{"balance, hash_key", []any{u.Balancer.Balance, u.Balancer.HashKey}, "[least_request client_ip]"},
 		{"max_conns, with scale, with a number, when scale only observes", []any{u.Balancer.MaxConns, p.Balancer.MaxConns, c.Upstreams["n"].Balancer.MaxConns, c.Upstreams["o"].Balancer.MaxConns}, "[0 -1 0 0]"},
 		{"queue", u.Balancer.Queue, "{1000 0s}"},

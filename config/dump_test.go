@@ -33,6 +33,7 @@ file = "/var/log/sluice.log"
 header_timeout = "0s"
 max_header = "64KiB"
 max_fields = 50
+max_connections = 2000
 [engine]
 kind = "docker"
 socket = "tcp://127.0.0.1:2375"

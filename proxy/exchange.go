@@ -278,11 +278,27 @@ func (x *Exchange) send() error {
 
 // connection is a kept one, or for a retry a new one: another kept connection may be closing too.
 func (x *Exchange) connection(t *http1.Transport) (*http1.UpConn, error) {
-	if x.tries > 1 {
-		return t.Dial(&x.cancel)
+	for pause := firstRoomPause; ; pause *= 2 {
+		var up *http1.UpConn
+		var err error
+		if x.tries > 1 {
+			up, err = t.Dial(&x.cancel)
+		} else {
+			up, err = t.Get(&x.cancel)
+		}
+		if err == nil || !noDescriptor(err) || pause > lastRoomPause {
+			return up, err
+		}
+		x.conn.MakeRoom()
+		time.Sleep(pause)
 	}
-	return t.Get(&x.cancel)
 }
+
+// How long a request waits for a descriptor, altogether less than twice the last pause. A client that leaves meanwhile is seen after a pause.
+const (
+	firstRoomPause = 2 * time.Millisecond
+	lastRoomPause  = 128 * time.Millisecond
+)
 
 // readHead reads the response's head and passes interim responses on (RFC 9110 §15.2), at most ten.
 func (x *Exchange) readHead() error {

@@ -97,6 +97,11 @@ func short(err error) bool {
 	return false
 }
 
+// noDescriptor tells that this process has no descriptor left.
+func noDescriptor(err error) bool {
+	return errors.Is(err, syscall.EMFILE) || errors.Is(err, syscall.ENFILE)
+}
+
 // outcome is what a failed try says of its server.
 func outcome(err error) balancer.Outcome {
 	return balancer.Outcome{Failed: !neutral(err), Neutral: neutral(err)}

@@ -314,6 +314,7 @@ func clientSettings(c proxy.ClientConfig) http1.Settings {
 	return http1.Settings{
 		HeaderTimeout: c.HeaderTimeout, BodyTimeout: c.BodyTimeout, KeepAlive: c.KeepAlive,
 		Limits: http1.Limits{MaxHead: c.MaxHeader, MaxFields: c.MaxFields},
+		MaxConns: c.MaxConnections,
 	}
 }
 

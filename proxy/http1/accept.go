@@ -25,6 +25,7 @@ func (l NamedListener) SetDeadline(t time.Time) error {
 const (
 	acceptPauseMin = 5 * time.Millisecond
 	acceptPauseMax = time.Second
+	warnPause      = 10 * time.Second
 	// lastAccept is how long a listener that is to be closed waits for what lies in its backlog.
 	lastAccept = 10 * time.Millisecond
 )
@@ -32,8 +33,9 @@ const (
 var refusal = []byte("HTTP/1.1 503 Service Unavailable\r\nContent-Length: 13\r\nContent-Type: text/plain; charset=utf-8\r\n" +
 	"Connection: close\r\nRetry-After: 1\r\nX-Sluice-Reason: " + reasonConnLimited + "\r\n\r\n" + reasonConnLimited + "\n")
 
-// Serve accepts connections until l is closed, by Shutdown or otherwise, and then returns nil. Running out of descriptors or
-// memory does not end it: it answers 503 with a descriptor kept for that, pauses and goes on. Other errors are returned.
+// Serve accepts connections until l is closed, by Shutdown or otherwise, and then returns nil. When there are too many, idle ones make
+// room, or new ones are answered 503. Running out of descriptors or memory does not end it: it answers 503 with a descriptor kept for
+// that, pauses and goes on. Other errors are returned.
 func (s *Server) Serve(l net.Listener) error {
 	name := l.Addr().String()
 	if named, ok := l.(NamedListener); ok {
@@ -61,11 +63,28 @@ func (s *Server) Serve(l net.Listener) error {
 		}
 	}()
 	pause, last := time.Duration(0), false
+	limit := descriptorLimit()
+	var warned, looked time.Time // when it was last told that there are too many, and last found that none is idle
 	for {
 		nc, err := l.Accept()
 		if err == nil {
 			pause = 0
-			s.start(nc, name)
+			if !s.full(limit) {
+				s.start(nc, name)
+				continue
+			}
+			now := time.Now()
+			if now.Sub(looked) > acceptPauseMin && s.shedIdle(1) {
+				s.start(nc, name)
+				continue
+			}
+			looked = now
+			if now.Sub(warned) > warnPause {
+				warned = now
+				open, active := s.Conns()
+				s.log().Warn("too many connections", "listener", name, "open", open, "active", active, "descriptors", limit)
+			}
+			refuse(nc)
 			continue
 		}
 		switch {
@@ -93,7 +112,7 @@ func (s *Server) Serve(l net.Listener) error {
 				pause = acceptPauseMin // there may be more of them, and nobody should wait long to be told
 			}
 			spare, _ = os.Open(os.DevNull)
-		} else if s.shedIdle() {
+		} else if s.shedIdle(shedAtOnce) {
 			pause = acceptPauseMin
 		}
 		time.Sleep(pause)
@@ -106,18 +125,21 @@ func (s *Server) Serve(l net.Listener) error {
 // shedAtOnce is how many idle connections make room at once.
 const shedAtOnce = 8
 
-// shedIdle closes some of the connections that were answered and wait for their next request, as nginx does when it has none left
+// shedIdle closes at most n of the connections that were answered and wait for their next request, as nginx does when it has none left
 // for new ones: the descriptor that was kept for refusals went to a connection to a server. False when there are none.
-func (s *Server) shedIdle() bool {
+func (s *Server) shedIdle(n int) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	n := 0
+	shed := 0
 	for c := range s.conns {
-		if n < shedAtOnce && c.shed() {
-			n++
+		if shed == n {
+			break
+		}
+		if c.shed() {
+			shed++
 		}
 	}
-	return n > 0
+	return shed > 0
 }
 
 func outOfResources(err error) bool {
@@ -141,6 +163,12 @@ func (s *Server) refuseOne(l net.Listener, name string) bool {
 		s.start(nc, name) // nobody had waited any more; this one came later
 		return false
 	}
+	refuse(nc)
+	return true
+}
+
+// refuse answers 503 and closes.
+func refuse(nc net.Conn) {
 	_ = nc.SetDeadline(time.Now().Add(acceptPauseMin))
 	_, _ = nc.Write(refusal)
 	if half, ok := nc.(interface{ CloseWrite() error }); ok && half.CloseWrite() == nil {
@@ -148,7 +176,6 @@ func (s *Server) refuseOne(l net.Listener, name string) bool {
 		_, _ = nc.Read(request[:]) // unread bytes would turn the close into a reset that takes the answer away
 	}
 	_ = nc.Close()
-	return true
 }
 
 func (s *Server) listenerDone(l net.Listener) {

@@ -50,6 +50,7 @@ type Conn struct {
 	lingers  bool                  // and before that to be read on
 
 	watch watch
+	fresh bool // counted in server.fresh
 	gone  atomic.Bool
 
 	mu       sync.Mutex // guards what follows
@@ -309,6 +310,7 @@ func (c *Conn) receive() bool {
 }
 
 func (c *Conn) begin() {
+	c.agree()
 	c.started, c.finished, c.ended, c.bodyless, c.sized = false, false, false, false, false
 	c.closing, c.refused, c.expect, c.broken = false, false, false, false
 	c.left, c.heads = 0, 0
@@ -316,6 +318,14 @@ func (c *Conn) begin() {
 	c.head.take()
 	c.out.held = c.out.held[:0]
 	c.out.chunked = false
+}
+
+// agree ends the time that a connection is fresh.
+func (c *Conn) agree() {
+	if c.fresh {
+		c.fresh = false
+		c.server.fresh.Add(-1)
+	}
 }
 
 // handle gives the request to the handler; false when it panicked.

@@ -25,6 +25,8 @@ type Server struct {
 	// new connection. BodyTimeout bounds the silence of a client that sends a body or takes a response. KeepAlive is how
 	// long an idle connection is kept. 0 = no bound.
 	HeaderTimeout, BodyTimeout, KeepAlive time.Duration
+	// MaxConns bounds the open connections; 0 = as many as the process's descriptors allow, which they always do (room.go).
+	MaxConns int
 	// Grace is how long a connection must have been silent during Shutdown before it is closed; 0 = 2s.
 	Grace time.Duration
 	// Log gets panics and failing listeners; nil = slog.Default().
@@ -36,6 +38,7 @@ type Server struct {
 	changed  atomic.Pointer[Settings] // by Configure; nil before
 	draining atomic.Bool
 	active   atomic.Int64
+	fresh    atomic.Int64 // connections that have not begun their first request
 	spare    chan *Conn   // to a goroutine that waits for another connection; made by the first Serve
 	spares   atomic.Int64 // how many wait
 
@@ -71,6 +74,8 @@ func (s *Server) Conns() (open, active int) {
 func (s *Server) start(nc net.Conn, listener string) {
 	c := newConn(s, nc, listener)
 	c.watch = startWatch(c)
+	c.fresh = true
+	s.fresh.Add(1)
 	s.mu.Lock()
 	if s.conns == nil {
 		s.conns = map[*Conn]struct{}{}

@@ -6,6 +6,7 @@ import "time"
 type Settings struct {
 	Limits                                Limits
 	HeaderTimeout, BodyTimeout, KeepAlive time.Duration
+	MaxConns                              int
 }
 
 // Configure takes new settings in place of the fields of the same names. Each connection follows with its next request.
@@ -16,5 +17,5 @@ func (s *Server) settings() Settings {
 	if to := s.changed.Load(); to != nil {
 		return *to
 	}
-	return Settings{s.Limits, s.HeaderTimeout, s.BodyTimeout, s.KeepAlive}
+	return Settings{s.Limits, s.HeaderTimeout, s.BodyTimeout, s.KeepAlive, s.MaxConns}
 }

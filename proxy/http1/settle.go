@@ -122,6 +122,7 @@ func (c *Conn) cutFromOutside() {
 }
 
 func (c *Conn) close() {
+	c.agree()
 	stopWatch(c.watch)
 	_ = c.nc.Close()
 	if !c.body.lent { // a handler that panicked may have left a goroutine reading: its buffers are not for others then

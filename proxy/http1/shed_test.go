@@ -20,13 +20,13 @@ func TestShedIdle(t *testing.T) {
 	works.send("GET /work HTTP/1.1\r\nHost: a\r\n\r\n")
 	<-entered
 	eventually(t, "both are known", func() bool { open, _ := f.Conns(); return open == 2 })
-	if f.shedIdle() {
+	if f.shedIdle(shedAtOnce) {
 		t.Error("one that is new or at work makes room")
 	}
 	idle := f.dial(t)
 	idle.send(getRoot)
 	idle.response("GET")
-	eventually(t, "one makes room", f.shedIdle)
+	eventually(t, "one makes room", func() bool { return f.shedIdle(shedAtOnce) })
 	idle.wantClosed()
 	close(release)
 	if _, body := works.response("GET"); body != "ok" {
@@ -56,7 +56,7 @@ func TestShedIdleLosesNoRequest(t *testing.T) {
 			case <-stop:
 				return
 			default:
-				f.shedIdle()
+				f.shedIdle(shedAtOnce)
 				time.Sleep(50 * time.Microsecond)
 			}
 		}

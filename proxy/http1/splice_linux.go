@@ -2,6 +2,7 @@ package http1
 
 import (
 	"io"
+	"sync"
 	"syscall"
 
 	"golang.org/x/sys/unix"
@@ -29,7 +30,9 @@ type pipe struct {
 // pipes are kept for the next body.
 var pipes = make(chan *pipe, keptPipes)
 
-// takePipe gives a pipe, nil when the system has none.
+var maxPipes = sync.OnceValue(func() int64 { return descriptorLimit() / pipeShare })
+
+// takePipe gives a pipe, nil when the system has none or the others need their descriptors.
 func takePipe() *pipe {
 	select {
 	case p := <-pipes:
@@ -37,7 +40,8 @@ func takePipe() *pipe {
 	default:
 	}
 	var fds [2]int
-	if syscall.Pipe2(fds[:], syscall.O_CLOEXEC|syscall.O_NONBLOCK) != nil {
+	if pipesOpen.Add(1) > maxPipes() || syscall.Pipe2(fds[:], syscall.O_CLOEXEC|syscall.O_NONBLOCK) != nil {
+		pipesOpen.Add(-1)
 		return nil
 	}
 	p := &pipe{r: fds[0], w: fds[1]}
@@ -57,6 +61,7 @@ func givePipe(p *pipe) {
 	}
 	_ = syscall.Close(p.r)
 	_ = syscall.Close(p.w)
+	pipesOpen.Add(-1)
 }
 
 // fillFrom is a RawConn.Read callback: false waits until the descriptor is readable.

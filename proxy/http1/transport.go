@@ -65,6 +65,7 @@ type Transport struct {
 func NewTransport(addr string, cfg TransportConfig) *Transport {
 	t := &Transport{addr: addr}
 	t.SetConfig(cfg)
+	t.register()
 	return t
 }
 
@@ -209,6 +210,7 @@ func (t *Transport) CloseIdle() {
 
 // Close closes the unused connections and lets those in use close when they are released. Get fails with ErrClosed.
 func (t *Transport) Close() {
+	t.unregister()
 	t.mu.Lock()
 	t.closed = true
 	if t.timer != nil {
@@ -240,6 +242,7 @@ func (t *Transport) Dial(c *Cancel) (*UpConn, error) {
 	}
 	u := newUpConn(t, nc)
 	t.live.Add(1)
+	serversOpen.Add(1)
 	if !c.bind(u) {
 		u.shut()
 		return nil, ErrCanceled

@@ -215,6 +215,7 @@ func (u *UpConn) shut() {
 	u.joinSend()
 	u.idle()
 	u.t.live.Add(-1)
+	serversOpen.Add(-1)
 }
 
 // writeError says what a failed write to the server means.
