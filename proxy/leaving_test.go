@@ -157,6 +157,41 @@ func TestLeavingFreesTheSlotAtOnce(t *testing.T) {
 	t.Logf("%v at most", slowest)
 }
 
+// Whenever a client leaves after it has asked, on a new or a kept connection, by a close or of its half, it is noticed at once: there is no
+// moment in which its FIN passes unseen.
+func TestLeavingAtAnyMoment(t *testing.T) {
+	g := simple(t, RouteConfig{}, func(w http.ResponseWriter, r *http.Request) {
+		if r.URL.Path == "/waits" {
+			<-r.Context().Done()
+		}
+	})
+	u := g.ups["a"]
+	free := func() bool { return u.InFlight() == 0 }
+	var slowest time.Duration
+	for round := range 400 {
+		c := g.dial()
+		if round%2 == 0 {
+			c.do("GET / HTTP/1.1\nHost: x\n\n")
+		}
+		pause := time.Duration(round/4) * 5 * time.Microsecond
+		c.send("GET /waits HTTP/1.1\nHost: x\n\n")
+		for begun := time.Now(); time.Since(begun) < pause; {
+		}
+		begun := time.Now()
+		if round%4 < 2 {
+			_ = c.Close()
+		} else {
+			_ = c.Conn.(*net.TCPConn).CloseWrite()
+		}
+		g.eventually("the connection is over", func() bool { open, _ := g.server.Conns(); return open == 0 && free() })
+		slowest = max(slowest, time.Since(begun))
+		_ = c.Close()
+	}
+	if t.Logf("%v at most", slowest); slowest > time.Second { // four times what is promised, for a busy machine
+		t.Errorf("noticed after %v", slowest)
+	}
+}
+
 // A client that does not read holds no slot for a small answer: once all of it was read the server is free, also to be asked again on
 // the same connection, and what the client cannot take yet is kept for it. A large answer is not kept in memory.
 func TestSlowClientHoldsNoSlotForASmallAnswer(t *testing.T) {
