@@ -670,6 +670,56 @@ func TestKeepAliveIsLearned(t *testing.T) {
 	tr.Close()
 }
 
+// A server that closed a connection which was unused for a while keeps them for less than that; a close after a moment tells nothing, as a
+// restart closes connections of any age. One that was unused for longer than it is kept is not used, also when nobody has closed it yet.
+func TestClosesAreLearnedFrom(t *testing.T) {
+	closing := make(chan bool)
+	tr := NewTransport(script(t, func(nc *client) {
+		for {
+			head, err := nc.readHead()
+			if err != nil {
+				return
+			}
+			nc.send(okEmpty)
+			if requestPath(head) == "/last" {
+				<-closing
+				return
+			}
+		}
+	}), TransportConfig{KeepAlive: time.Minute})
+	defer tr.Close()
+	ask := func(path string) *UpConn {
+		t.Helper()
+		u := exchange(t, tr, nil, "GET "+path+" HTTP/1.1\r\nHost: a\r\n\r\n")
+		if _, err := u.ReadHead([]byte("GET")); err != nil {
+			t.Fatal(err)
+		}
+		u.Release()
+		return u
+	}
+	for _, one := range []struct{ unused, learned time.Duration }{{time.Second, time.Minute}, {20 * time.Second, 10 * time.Second}} {
+		u := ask("/last")
+		closing <- true
+		eventually(t, "the end is there", func() bool { return u.peek() == peekEnd })
+		u.since -= one.unused
+		if ask("/") == u {
+			t.Fatal("a closed connection was used")
+		}
+		tr.CloseIdle()
+		if d := tr.keepFor() - one.learned; d < 0 || d > time.Second {
+			t.Errorf("closed after %v: kept for %v", one.unused, tr.keepFor())
+		}
+	}
+	u := ask("/")
+	if ask("/") != u {
+		t.Fatal("not kept")
+	}
+	u.since -= 15 * time.Second
+	if ask("/") == u {
+		t.Error("one was used that is older than is learned")
+	}
+}
+
 func TestRewind(t *testing.T) {
 	for _, framing := range []string{"Content-Length: 5\r\n\r\nhello", "Transfer-Encoding: chunked\r\n\r\n2\r\nhe\r\n3\r\nllo\r\n0\r\n\r\n"} {
 		dead, err := net.Listen("tcp", "127.0.0.1:0")
