@@ -313,7 +313,7 @@ func tableConfig(cfg *config.Config, fronts map[string]*proxy.Upstream) proxy.Ta
 func clientSettings(c proxy.ClientConfig) http1.Settings {
 	return http1.Settings{
 		HeaderTimeout: c.HeaderTimeout, BodyTimeout: c.BodyTimeout, KeepAlive: c.KeepAlive,
-		Limits: http1.Limits{MaxHead: c.MaxHeader, MaxFields: c.MaxFields},
+		Limits:   http1.Limits{MaxHead: c.MaxHeader, MaxFields: c.MaxFields},
 		MaxConns: c.MaxConnections,
 	}
 }
