@@ -211,6 +211,33 @@ func TestClientLeavesWhileReadAhead(t *testing.T) {
 	}
 }
 
+// A client that takes nothing of what was read ahead for it is cut when it was silent for too long; the server has long been free.
+func TestReadAheadTimesOut(t *testing.T) {
+	whole := framed("length", randomBytes(500<<10))
+	f, h := startRelay(t, script(t, func(nc *client) {
+		if _, err := nc.readHead(); err == nil {
+			_, _ = nc.Write(whole)
+			_, _ = nc.readHead()
+		}
+	}))
+	f.Configure(Settings{HeaderTimeout: 5 * time.Second, BodyTimeout: 400 * time.Millisecond})
+	c := f.dialNarrow(t)
+	begun := time.Now()
+	c.send(getRoot)
+	eventually(t, "the server is free", func() bool { return h.t.Idle() == 1 })
+	if h.failures() != 0 {
+		t.Error(h.last())
+	}
+	eventually(t, "the client is cut", func() bool { open, _ := f.Conns(); return open == 0 })
+	if d := time.Since(begun); d < 400*time.Millisecond || !errors.Is(h.last(), ErrIdleTimeout) {
+		t.Errorf("after %v: %v", d, h.last())
+	}
+	if got, err := io.ReadAll(c.r); !isReset(err) || !bytes.HasPrefix(whole, got) {
+		t.Errorf("%d bytes, %v", len(got), err)
+	}
+	allRoomIsBack(t)
+}
+
 // A response that its server cuts while it is read ahead is cut for the client too.
 func TestCutWhileReadAhead(t *testing.T) {
 	for _, framing := range []string{"length", "chunked"} {

@@ -274,29 +274,22 @@ func (c *Conn) receive() bool {
 		if c.within {
 			return false
 		}
-		in.shrink()
-		for scanned := in.end; in.end < lim.maxHead() && (in.end == scanned || !headEnds(in.b[:in.end], scanned)); {
-			if in.end == len(in.b) {
-				in.grow(2 * len(in.b))
-			}
-			if !deadlineSet && set.HeaderTimeout > 0 {
+		timeout := time.Duration(0)
+		if set.HeaderTimeout > 0 {
+			timeout = keepDeadline
+			if !deadlineSet {
 				deadlineSet = true
 				_ = c.nc.SetReadDeadline(time.Now().Add(set.HeaderTimeout))
 				in.deadline.unknown()
 			}
-			timeout := keepDeadline
-			if !deadlineSet {
-				timeout = 0
-			}
-			n, err := in.readInto(in.b[in.end:], timeout)
-			in.end += n
-			if isTimeout(err) {
-				c.head.buf = in.b[:in.end] // it may have moved since it was parsed
-				return c.refuse(faultSlow)
-			}
-			if err != nil {
-				return false
-			}
+		}
+		err = c.receiveMore(lim, timeout)
+		if isTimeout(err) {
+			c.head.buf = in.b[:in.end] // it may have moved since it was parsed
+			return c.refuse(faultSlow)
+		}
+		if err != nil {
+			return false
 		}
 	}
 	if len(in.b)-in.head < bodyRoom || len(in.b) < inSize && c.head.HasBody() {
@@ -307,6 +300,25 @@ func (c *Conn) receive() bool {
 	c.expect = c.head.ExpectContinue()
 	c.body.reset(in, &c.head, set.BodyTimeout)
 	return true
+}
+
+// receiveMore reads until there is something new to parse.
+func (c *Conn) receiveMore(lim Limits, timeout time.Duration) error {
+	c.server.slow.Add(1)
+	defer c.server.slow.Add(-1)
+	in := &c.in
+	in.shrink()
+	for scanned := in.end; in.end < lim.maxHead() && (in.end == scanned || !headEnds(in.b[:in.end], scanned)); {
+		if in.end == len(in.b) {
+			in.grow(2 * len(in.b))
+		}
+		n, err := in.readInto(in.b[in.end:], timeout)
+		in.end += n
+		if err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 func (c *Conn) begin() {

@@ -4,14 +4,15 @@ import (
 	"sync"
 	"sync/atomic"
 	"syscall"
+	"time"
 )
 
 // Room for connections to servers.
 //
 // A client that is accepted and then refused, because no descriptor is left to reach a server, gains nothing. So clients are refused, or
-// idle ones make room, while there still are some: a connection counts as one descriptor, as two from when it is accepted until its first
-// request is answered and while a later one is under way, and a share is left for all else that the process has open. Idle connections
-// that all wake at once may still use up the rest: then Conn.MakeRoom.
+// idle ones make room, while there still are some: a connection counts as one descriptor, as two when it has just been accepted and while
+// a request of it is under way whose head has been read, and a share is left for all else that the process has open. Idle connections, or
+// slow ones, that all wake at once may still use up the rest: then Conn.MakeRoom.
 const (
 	spareDescriptors = 16 // and one in spareShare
 	spareShare       = 8
@@ -36,12 +37,44 @@ func descriptorLimit() int64 {
 // full tells that one more client would leave no descriptor for the servers, or be more than Settings.MaxConns; limit is descriptorLimit.
 func (s *Server) full(limit int64) bool {
 	s.mu.Lock()
-	open := len(s.conns)
+	open, asking := len(s.conns), s.asking(uptime())
 	s.mu.Unlock()
 	if most := s.settings().MaxConns; most > 0 && open >= most {
 		return true
 	}
-	return !roomForOne(limit, int64(open), s.fresh.Load()+s.active.Load(), serversOpen.Load(), pipesOpen.Load())
+	return !roomForOne(limit, int64(open), asking, serversOpen.Load(), pipesOpen.Load())
+}
+
+// asking is how many connections have a request or are about to. s.mu is held.
+func (s *Server) asking(now time.Duration) int64 {
+	return s.active.Load() - s.slow.Load() + min(s.fresh.Load(), s.accepted.count(now))
+}
+
+// recently counts what happened in the last recentTime, or up to twice as long.
+type recently struct {
+	since   time.Duration // reading of uptime
+	n, last int64         // since then, and in the recentTime before
+}
+
+const recentTime = 100 * time.Millisecond
+
+func (r *recently) add(now time.Duration) {
+	r.turn(now)
+	r.n++
+}
+
+func (r *recently) count(now time.Duration) int64 {
+	r.turn(now)
+	return r.n + r.last
+}
+
+func (r *recently) turn(now time.Duration) {
+	switch passed := now - r.since; {
+	case passed >= 2*recentTime:
+		*r = recently{since: now}
+	case passed >= recentTime:
+		*r = recently{since: r.since + recentTime, last: r.n}
+	}
 }
 
 // roomForOne tells that one more client can be taken, when of the open ones so many ask, or are about to.

@@ -72,3 +72,48 @@ func TestRoomForServers(t *testing.T) {
 		t.Error("there is room where nothing would be left")
 	}
 }
+
+// Clients that say nothing, or only a part of a head, take no descriptors for servers: others must not be refused for them.
+func TestSilentClientsAskNothing(t *testing.T) {
+	entered, release := make(chan bool), make(chan bool)
+	f := startFront(t, &Server{HeaderTimeout: time.Minute, KeepAlive: time.Minute, Handler: handlerFunc(func(c *Conn) {
+		entered <- true
+		<-release
+		reply(c, "ok")
+	})})
+	asking := func() int64 {
+		f.mu.Lock()
+		defer f.mu.Unlock()
+		return f.asking(uptime())
+	}
+	for range 5 {
+		f.dial(t)
+		f.dial(t).send("GET / HTTP/1.1\r\n")
+	}
+	eventually(t, "all are known", func() bool { open, _ := f.Conns(); return open == 10 })
+	eventually(t, "nobody asks", func() bool { return asking() == 0 })
+	c := f.dial(t)
+	c.send(getRoot)
+	<-entered
+	eventually(t, "one asks", func() bool { return asking() == 1 })
+	close(release)
+	c.response("GET")
+	eventually(t, "nobody asks", func() bool { return asking() == 0 })
+}
+
+func TestRecently(t *testing.T) {
+	var r recently
+	at := func(ms int) time.Duration { return time.Hour + time.Duration(ms)*time.Millisecond }
+	for range 3 {
+		r.add(at(0))
+	}
+	r.add(at(150))
+	for _, one := range []struct {
+		ms   int
+		want int64
+	}{{150, 4}, {199, 4}, {200, 1}, {299, 1}, {300, 0}, {5000, 0}} {
+		if got := r.count(at(one.ms)); got != one.want {
+			t.Errorf("after %d ms: %d, want %d", one.ms, got, one.want)
+		}
+	}
+}

@@ -39,6 +39,7 @@ type Server struct {
 	draining atomic.Bool
 	active   atomic.Int64
 	fresh    atomic.Int64 // connections that have not begun their first request
+	slow     atomic.Int64 // active ones that wait for the rest of a head
 	spare    chan *Conn   // to a goroutine that waits for another connection; made by the first Serve
 	spares   atomic.Int64 // how many wait
 
@@ -46,6 +47,7 @@ type Server struct {
 	conns     map[*Conn]struct{}
 	listeners map[net.Listener]struct{}
 	empty     chan struct{} // closed when the last connection is gone; made by Shutdown
+	accepted  recently
 }
 
 const defaultGrace = 2 * time.Second
@@ -81,6 +83,7 @@ func (s *Server) start(nc net.Conn, listener string) {
 		s.conns = map[*Conn]struct{}{}
 	}
 	s.conns[c] = struct{}{}
+	s.accepted.add(uptime())
 	s.mu.Unlock()
 	select {
 	case s.spare <- c:
