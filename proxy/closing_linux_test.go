@@ -31,8 +31,9 @@ func deafen(t testing.TB, c net.Conn) {
 	}
 }
 
-// A POST that is sent on a kept connection just as the server closes it: when the server's kernel took nothing of it, it goes to the
-// server again, which is no retry; when a byte was acknowledged the answer is 502. Either way it is delivered once at most.
+// A POST that is sent on a kept connection just as the server closes it: when the server's kernel took nothing of it,
+// it goes to the server again, which is no retry; when a byte was acknowledged the answer is 502. Either way it is
+// delivered once at most.
 func TestPostMeetsOrderlyClose(t *testing.T) {
 	for _, acked := range []bool{false, true} {
 		for _, body := range []string{"hello", strings.Repeat("x", 12<<10)} {

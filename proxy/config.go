@@ -137,9 +137,9 @@ type ClientConfig struct {
 	MaxHeader int `toml:"max_header" unit:"bytes"`
 	// MaxFields is the largest number of fields; default 100, at most 256.
 	MaxFields int `toml:"max_fields"`
-	// MaxConnections is the largest number of open client connections: beyond it idle ones make room, or new ones are refused with 503
-	// conn_limited. 0 (default) is as many as leave descriptors for the servers: 7/8 of RLIMIT_NOFILE less 16, where a connection counts
-	// twice while it has a request; that holds with any number.
+	// MaxConnections is the largest number of open client connections: beyond it idle ones make room, or new ones are
+	// refused with 503 conn_limited. 0 (default) is as many as leave descriptors for the servers: 7/8 of RLIMIT_NOFILE
+	// less 16, where a connection counts twice while it has a request; that holds with any number.
 	MaxConnections int `toml:"max_connections"`
 }
 

@@ -24,8 +24,9 @@ const (
 	ownDescriptors = 16 // that the gateway has open for itself, at most
 )
 
-// A storm of connections on a gateway in a process of its own that has descriptors for few of them: each client is served or told at once
-// to come back later, none is left waiting, none is taken for whom no server can be reached, the listener lives, and all is well 2 s after.
+// A storm of connections on a gateway in a process of its own that has descriptors for few of them: each client is
+// served or told at once to come back later, none is left waiting, none is taken for whom no server can be reached, the
+// listener lives, and all is well 2 s after.
 func TestDescriptorsRunOut(t *testing.T) {
 	if server := os.Getenv(descriptorsEnv); server != "" {
 		gatewayShortOfDescriptors(t, server)
@@ -81,8 +82,8 @@ func TestDescriptorsRunOut(t *testing.T) {
 	wakeSome(t, addr)
 }
 
-// wakeSome opens as many connections as are kept idle, and then asks for what takes long on so many of them that there are not descriptors
-// enough for a server each: others that are still idle make room.
+// wakeSome opens as many connections as are kept idle, and then asks for what takes long on so many of them that there
+// are not descriptors enough for a server each: others that are still idle make room.
 func wakeSome(t *testing.T, addr string) {
 	t.Helper()
 	var idle []net.Conn

@@ -294,7 +294,8 @@ func (x *Exchange) connection(t *http1.Transport) (*http1.UpConn, error) {
 	}
 }
 
-// How long a request waits for a descriptor, altogether less than twice the last pause. A client that leaves meanwhile is seen after a pause.
+// How long a request waits for a descriptor, altogether less than twice the last pause. A client that leaves meanwhile
+// is seen after a pause.
 const (
 	firstRoomPause = 2 * time.Millisecond
 	lastRoomPause  = 128 * time.Millisecond

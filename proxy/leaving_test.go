@@ -157,8 +157,8 @@ func TestLeavingFreesTheSlotAtOnce(t *testing.T) {
 	t.Logf("%v at most", slowest)
 }
 
-// Whenever a client leaves after it has asked, on a new or a kept connection, by a close or of its half, it is noticed at once: there is no
-// moment in which its FIN passes unseen.
+// Whenever a client leaves after it has asked, on a new or a kept connection, by a close or of its half, it is noticed
+// at once: there is no moment in which its FIN passes unseen.
 func TestLeavingAtAnyMoment(t *testing.T) {
 	g := simple(t, RouteConfig{}, func(w http.ResponseWriter, r *http.Request) {
 		if r.URL.Path == "/waits" {

@@ -33,9 +33,9 @@ const (
 var refusal = []byte("HTTP/1.1 503 Service Unavailable\r\nContent-Length: 13\r\nContent-Type: text/plain; charset=utf-8\r\n" +
 	"Connection: close\r\nRetry-After: 1\r\nX-Sluice-Reason: " + reasonConnLimited + "\r\n\r\n" + reasonConnLimited + "\n")
 
-// Serve accepts connections until l is closed, by Shutdown or otherwise, and then returns nil. When there are too many, idle ones make
-// room, or new ones are answered 503. Running out of descriptors or memory does not end it: it answers 503 with a descriptor kept for
-// that, pauses and goes on. Other errors are returned.
+// Serve accepts connections until l is closed, by Shutdown or otherwise, and then returns nil. When there are too many,
+// idle ones make room, or new ones are answered 503. Running out of descriptors or memory does not end it: it answers
+// 503 with a descriptor kept for that, pauses and goes on. Other errors are returned.
 func (s *Server) Serve(l net.Listener) error {
 	name := l.Addr().String()
 	if named, ok := l.(NamedListener); ok {
@@ -125,8 +125,9 @@ func (s *Server) Serve(l net.Listener) error {
 // shedAtOnce is how many idle connections make room at once.
 const shedAtOnce = 8
 
-// shedIdle closes at most n of the connections that were answered and wait for their next request, as nginx does when it has none left
-// for new ones: the descriptor that was kept for refusals went to a connection to a server. False when there are none.
+// shedIdle closes at most n of the connections that were answered and wait for their next request, as nginx does when
+// it has none left for new ones: the descriptor that was kept for refusals went to a connection to a server. False when
+// there are none.
 func (s *Server) shedIdle(n int) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()

@@ -9,10 +9,11 @@ import (
 
 // Reading ahead of a slow client.
 //
-// When a client's socket takes no more, the rest of its response is read into memory while a goroutine writes to the client, so that the
-// connection to the server, and what the handler holds with it, are free (WhenWhole) before the client has taken all. Of a response whose
-// length is known that begins when no more than aheadMax is left, and only if there is room for all of it; of another one up to
-// aheadStream is read ahead, as it comes. Where the room of the process is used up the server waits for the client.
+// When a client's socket takes no more, the rest of its response is read into memory while a goroutine writes to the
+// client, so that the connection to the server, and what the handler holds with it, are free (WhenWhole) before the
+// client has taken all. Of a response whose length is known that begins when no more than aheadMax is left, and only if
+// there is room for all of it; of another one up to aheadStream is read ahead, as it comes. Where the room of the
+// process is used up the server waits for the client.
 //
 // The plain version of CopyBody reads and writes by turns.
 const (
@@ -57,7 +58,8 @@ type ahead struct {
 	err     error      // of the writer
 }
 
-// readsAhead makes room to keep have bytes that out did not take, and the left ones of a body of known length. nil when that is too much.
+// readsAhead makes room to keep have bytes that out did not take, and the left ones of a body of known length. nil when
+// that is too much.
 func readsAhead(out *output, u *UpConn, have int, left int64) *ahead {
 	if left > aheadMax || have+int(left) > aheadMax {
 		return nil
@@ -100,7 +102,8 @@ func (a *ahead) space() *[]byte {
 	return &a.blocks[len(a.blocks)-1]
 }
 
-// add keeps p, to be written behind what is there. When there is no room it waits for the client. An error is the writer's.
+// add keeps p, to be written behind what is there. When there is no room it waits for the client. An error is the
+// writer's.
 func (a *ahead) add(p []byte) error {
 	a.mu.Lock()
 	defer a.mu.Unlock()
@@ -229,8 +232,9 @@ func (a *ahead) close() {
 	a.granted = 0
 }
 
-// readAhead goes on with the body of u after the client's socket took no more. n counts body bytes; whole tells that these were the last.
-// When it is false and there is no error the client has caught up, or it has to be waited for and was.
+// readAhead goes on with the body of u after the client's socket took no more. n counts body bytes; whole tells that
+// these were the last. When it is false and there is no error the client has caught up, or it has to be waited for and
+// was.
 func (c *Conn) readAhead(u *UpConn, first func()) (n int64, whole bool, err error) {
 	if !c.setStalled(true) {
 		return 0, false, ErrCanceled
@@ -312,8 +316,8 @@ func (a *ahead) addFramed(p []byte, chunked bool) error {
 	return a.add(crlf)
 }
 
-// setStalled makes clientLeft end writes that wait while the server has more to say: nobody will get the rest. False when it was called
-// before.
+// setStalled makes clientLeft end writes that wait while the server has more to say: nobody will get the rest. False
+// when it was called before.
 func (c *Conn) setStalled(on bool) bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()

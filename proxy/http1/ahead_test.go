@@ -72,7 +72,8 @@ func framed(framing string, body []byte) []byte {
 	return b.Bytes()
 }
 
-// Whatever the pieces and the pauses of both sides, a client that reads slowly gets each byte once and in order, and the next answer too.
+// Whatever the pieces and the pauses of both sides, a client that reads slowly gets each byte once and in order, and
+// the next answer too.
 func TestReadAheadLosesNothing(t *testing.T) {
 	for _, framing := range []string{"length", "chunked", "close"} {
 		for seed := range uint64(8) {
@@ -164,7 +165,8 @@ func TestReadAheadIsBounded(t *testing.T) {
 	allRoomIsBack(t)
 }
 
-// A client that leaves while its response is read ahead, be it behind unread bytes, ends the exchange with the server and the writer.
+// A client that leaves while its response is read ahead, be it behind unread bytes, ends the exchange with the server
+// and the writer.
 func TestClientLeavesWhileReadAhead(t *testing.T) {
 	for _, framing := range []string{"length", "chunked", "long"} {
 		for _, leave := range []string{"close", "half"} {
@@ -211,7 +213,8 @@ func TestClientLeavesWhileReadAhead(t *testing.T) {
 	}
 }
 
-// A client that takes nothing of what was read ahead for it is cut when it was silent for too long; the server has long been free.
+// A client that takes nothing of what was read ahead for it is cut when it was silent for too long; the server has long
+// been free.
 func TestReadAheadTimesOut(t *testing.T) {
 	whole := framed("length", randomBytes(500<<10))
 	f, h := startRelay(t, script(t, func(nc *client) {

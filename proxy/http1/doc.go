@@ -8,7 +8,8 @@
 // the request body or closes the connection so that the answer still arrives.
 //
 // Of that, a request whose bytes came with one read is served inside of the wait for it (inside.go), a request that goes out whole is sent
-// inside of the wait for its answer (readhead.go), and a large body of known length passes through a pipe (splice_linux.go).
+// inside of the wait for its answer (readhead.go), a large body of known length passes through a pipe (splice_linux.go), and what a
+// slow client does not take is read ahead (ahead.go). How many clients are taken depends on what is left for servers (room.go).
 //
 // All reading goes through input, all writing through output; an epoll of our own (watch_linux.go) tells when a client leaves.
 // A kept-alive request allocates nothing.

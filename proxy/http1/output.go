@@ -105,7 +105,8 @@ func (o *output) write(p []byte) error {
 	return o.writeParts()
 }
 
-// writeParts writes all of parts, unless eager. A peer that takes bytes, however slowly, is not silent: a timeout counts only when nothing went out.
+// writeParts writes all of parts, unless eager. A peer that takes bytes, however slowly, is not silent: a timeout
+// counts only when nothing went out.
 func (o *output) writeParts() error {
 	defer func() {
 		if !o.eager {

@@ -9,10 +9,11 @@ import (
 
 // Room for connections to servers.
 //
-// A client that is accepted and then refused, because no descriptor is left to reach a server, gains nothing. So clients are refused, or
-// idle ones make room, while there still are some: a connection counts as one descriptor, as two when it has just been accepted and while
-// a request of it is under way whose head has been read, and a share is left for all else that the process has open. Idle connections, or
-// slow ones, that all wake at once may still use up the rest: then Conn.MakeRoom.
+// A client that is accepted and then refused, because no descriptor is left to reach a server, gains nothing. So
+// clients are refused, or idle ones make room, while there still are some: a connection counts as one descriptor, as
+// two when it has just been accepted and while a request of it is under way whose head has been read, and a share is
+// left for all else that the process has open. Idle connections, or slow ones, that all wake at once may still use up
+// the rest: then Conn.MakeRoom.
 const (
 	spareDescriptors = 16 // and one in spareShare
 	spareShare       = 8
@@ -34,7 +35,8 @@ func descriptorLimit() int64 {
 	return int64(limit.Cur)
 }
 
-// full tells that one more client would leave no descriptor for the servers, or be more than Settings.MaxConns; limit is descriptorLimit.
+// full tells that one more client would leave no descriptor for the servers, or be more than Settings.MaxConns; limit
+// is descriptorLimit.
 func (s *Server) full(limit int64) bool {
 	s.mu.Lock()
 	open, asking := len(s.conns), s.asking(uptime())
@@ -104,8 +106,8 @@ func (t *Transport) unregister() {
 	delete(transports.open, t)
 }
 
-// MakeRoom is for when a dial fails because no descriptor is left: it closes the unused connections to all servers and some of the clients'
-// idle ones. Any goroutine may call it.
+// MakeRoom is for when a dial fails because no descriptor is left: it closes the unused connections to all servers and
+// some of the clients' idle ones. Any goroutine may call it.
 func (c *Conn) MakeRoom() {
 	transports.mu.Lock()
 	for t := range transports.open {

@@ -5,7 +5,8 @@ import (
 	"time"
 )
 
-// Beyond MaxConns an idle connection makes room for a new one; when none is idle the new one is told to come back later.
+// Beyond MaxConns an idle connection makes room for a new one; when none is idle the new one is told to come back
+// later.
 func TestMaxConns(t *testing.T) {
 	entered, release := make(chan bool), make(chan bool)
 	f := startFront(t, &Server{MaxConns: 2, HeaderTimeout: time.Minute, KeepAlive: time.Minute, Handler: handlerFunc(func(c *Conn) {
@@ -46,7 +47,8 @@ func TestMaxConns(t *testing.T) {
 	}
 }
 
-// A descriptor is left for the server of each client that has or is about to have a request, and a share for all else: of 1000, 141.
+// A descriptor is left for the server of each client that has or is about to have a request, and a share for all else:
+// of 1000, 141.
 func TestRoomForServers(t *testing.T) {
 	for _, one := range []struct {
 		open, ask, servers, pipes int64
@@ -73,7 +75,8 @@ func TestRoomForServers(t *testing.T) {
 	}
 }
 
-// Clients that say nothing, or only a part of a head, take no descriptors for servers: others must not be refused for them.
+// Clients that say nothing, or only a part of a head, take no descriptors for servers: others must not be refused for
+// them.
 func TestSilentClientsAskNothing(t *testing.T) {
 	entered, release := make(chan bool), make(chan bool)
 	f := startFront(t, &Server{HeaderTimeout: time.Minute, KeepAlive: time.Minute, Handler: handlerFunc(func(c *Conn) {

@@ -670,8 +670,9 @@ func TestKeepAliveIsLearned(t *testing.T) {
 	tr.Close()
 }
 
-// A server that closed a connection which was unused for a while keeps them for less than that; a close after a moment tells nothing, as a
-// restart closes connections of any age. One that was unused for longer than it is kept is not used, also when nobody has closed it yet.
+// A server that closed a connection which was unused for a while keeps them for less than that; a close after a moment
+// tells nothing, as a restart closes connections of any age. One that was unused for longer than it is kept is not
+// used, also when nobody has closed it yet.
 func TestClosesAreLearnedFrom(t *testing.T) {
 	closing := make(chan bool)
 	tr := NewTransport(script(t, func(nc *client) {
