@@ -207,7 +207,7 @@ func TestHashByHeader(t *testing.T) {
 	cfg.Balance, cfg.HashKey = "hash", "header:X-Key"
 	g := newGateway(t, cfg, DefaultUpstreamConfig(), one(RouteConfig{}), serve(t, who("1")), serve(t, who("2")), serve(t, who("3")))
 	used := map[string]bool{}
-	for key := range 20 {
+	for key := range 60 {
 		request := fmt.Sprintf("GET / HTTP/1.1\nHost: x\nX-Key: k%d\n\n", key)
 		one, two := g.do(request).body, g.do(request).body
 		if one != two {
@@ -216,6 +216,6 @@ func TestHashByHeader(t *testing.T) {
 		used[one] = true
 	}
 	if len(used) != 3 {
-		t.Errorf("20 keys on %d of 3 servers", len(used))
+		t.Errorf("60 keys on %d of 3 servers", len(used))
 	}
 }
