@@ -8,7 +8,7 @@ import "time"
 // ErrDraining) leaves nothing to give back.
 func (u *Upstream) Acquire(t *Ticket, now time.Time) error {
 	at := nanos(now)
-	t.waited, t.after = 0, 0
+	t.waited, t.after, t.excess = 0, 0, false
 	if u.queue.waiting.Load() == 0 { // nobody is passed over
 		if s := u.set.Load().pick(t, u.cfg.Load(), at); s != nil {
 			t.begin(s, at)
@@ -31,7 +31,7 @@ func (u *Upstream) wait(t *Ticket, at int64) error {
 	}
 	defer t.timer.Stop()
 	if err := u.enqueue(t, cfg, at); err != nil {
-		u.meter.refusedAtOnce(at)
+		u.meter.refusedAtOnce(at, t.excess)
 		return err
 	}
 	select {
@@ -80,7 +80,7 @@ func (u *Upstream) enqueue(t *Ticket, cfg *Config, at int64) error {
 		return err
 	}
 	q.push(t, at)
-	u.meter.queued(at)
+	u.meter.queued(at, q.crowd.excess())
 	u.dispatch(at)
 	if t.queued && cfg.Queue.Size == 0 { // a queue of size 0 still serves what finds a free slot
 		u.settle(t, nil, ErrQueueFull, at)
@@ -99,11 +99,13 @@ func (u *Upstream) admit(t *Ticket, cfg *Config, at int64) error {
 	wait, known := u.forecast(t, cfg, at)
 	if t.after = wait; known {
 		if wait > t.patience && q.ahead(t) > 0 {
+			t.excess = q.crowd.greedy(t.FairKey, at)
 			return ErrQueueTimeout
 		}
 	}
 	evict, ok := q.room(t, cfg.Queue.Size)
 	if !ok {
+		t.excess = q.crowd.greedy(t.FairKey, at)
 		return ErrQueueFull
 	}
 	if evict != nil {

@@ -10,19 +10,21 @@ import (
 // whoever reads how often. One short mutex keeps every figure consistent with the others; a request
 // takes it twice.
 type meter struct {
-	mu        sync.Mutex // guards all below
-	at        int64      // up to when the integrals are complete
-	inFlight  int64
-	queueLen  int64
-	busy      float64 // integral of inFlight, request-nanoseconds
-	queueBusy float64 // integral of queueLen
+	mu         sync.Mutex // guards all below
+	at         int64      // up to when the integrals are complete
+	inFlight   int64
+	queueLen   int64
+	busy       float64 // integral of inFlight, request-nanoseconds
+	queueBusy  float64 // integral of queueLen
+	excess     excess  // part of queueLen
+	excessBusy float64 // its integral
 
-	arrivals, startedN, finishedN, refused uint64
-	serviceSum                             int64
-	service                                decayed
-	pace                                   pace
-	waits                                  histogram
-	lastArrival                            int64
+	arrivals, startedN, finishedN, refused, refusedExcess uint64
+	serviceSum                                            int64
+	service                                               decayed
+	pace                                                  pace
+	waits                                                 histogram
+	lastArrival                                           int64
 }
 
 // Reading is the meter at one time. Counters are monotonic.
@@ -36,6 +38,10 @@ type Reading struct {
 	QueuedHigh, QueuedLow int
 	// InFlightSeconds and QueuedSeconds are their integrals over time, in request-seconds.
 	InFlightSeconds, QueuedSeconds float64
+	// RefusedExcess are those of Refused whose fair_by key had as many waiting as all others together, and
+	// ExcessSeconds is the part of QueuedSeconds that a key has beyond that. Neither is demand to size for.
+	RefusedExcess uint64
+	ExcessSeconds float64
 	// OldestWait is how long the one in the queue that came first waits; 0 when it is empty.
 	OldestWait time.Duration
 	// LastArrival is when the last request came; zero before the first.
@@ -60,6 +66,7 @@ func (m *meter) advance(at int64) {
 	if d := at - m.at; d > 0 { // callers read the clock before they get the mutex
 		m.busy += float64(m.inFlight) * float64(d)
 		m.queueBusy += float64(m.queueLen) * float64(d)
+		m.excessBusy += float64(m.excess.n) * float64(max(min(at, m.excess.until)-m.at, 0))
 		m.pace.fade(at)
 		if m.queueLen > 0 {
 			m.pace.over += float64(d)
@@ -83,25 +90,30 @@ func (m *meter) startedAtOnce(at int64) {
 	m.mu.Unlock()
 }
 
-func (m *meter) refusedAtOnce(at int64) {
+func (m *meter) refusedAtOnce(at int64, excess bool) {
 	m.mu.Lock()
 	m.arrived(at)
 	m.refused++
+	if excess {
+		m.refusedExcess++
+	}
 	m.mu.Unlock()
 }
 
-func (m *meter) queued(at int64) {
+func (m *meter) queued(at int64, e excess) {
 	m.mu.Lock()
 	m.advance(at)
 	m.arrived(at)
 	m.queueLen++
+	m.excess = e
 	m.mu.Unlock()
 }
 
-func (m *meter) startedAfter(at, waited int64) {
+func (m *meter) startedAfter(at, waited int64, e excess) {
 	m.mu.Lock()
 	m.advance(at)
 	m.queueLen--
+	m.excess = e
 	m.inFlight++
 	m.pace.served++
 	m.startedN++
@@ -109,10 +121,11 @@ func (m *meter) startedAfter(at, waited int64) {
 	m.mu.Unlock()
 }
 
-func (m *meter) left(at int64) {
+func (m *meter) left(at int64, e excess) {
 	m.mu.Lock()
 	m.advance(at)
 	m.queueLen--
+	m.excess = e
 	m.refused++
 	m.mu.Unlock()
 }
@@ -150,6 +163,7 @@ func (u *Upstream) Read(now time.Time) Reading {
 	r.Arrivals, r.Started, r.Finished, r.Refused = m.arrivals, m.startedN, m.finishedN, m.refused
 	r.InFlight, r.Queued = int(m.inFlight), int(m.queueLen)
 	r.InFlightSeconds, r.QueuedSeconds = m.busy/1e9, m.queueBusy/1e9
+	r.RefusedExcess, r.ExcessSeconds = m.refusedExcess, m.excessBusy/1e9
 	r.ServiceSeconds = float64(m.serviceSum) / 1e9
 	r.ServiceP95 = m.service.quantile(0.95)
 	r.Waits = m.waits.read()

@@ -14,6 +14,7 @@ type queue struct {
 	mu       sync.Mutex // guards all below and the queue fields of the tickets in it
 	classes  [3]class   // by rank
 	turns    uint64     // so many requests were served
+	crowd    crowd
 	closed   bool
 	comeback *time.Timer // asks again when an ejected server is due; nil until first needed
 }
@@ -29,6 +30,7 @@ func (q *queue) class(t *Ticket) *class { return &q.classes[t.Priority.rank()] }
 func (q *queue) push(t *Ticket, now int64) {
 	t.queued, t.since, t.err = true, now, nil
 	q.class(t).push(t)
+	q.crowd.add(t.FairKey, now)
 	q.waiting.Add(1)
 }
 
@@ -46,13 +48,14 @@ func (q *queue) remove(t *Ticket, served bool) {
 // settle takes t out of the queue and wakes its request, with a slot on s or with an error.
 func (u *Upstream) settle(t *Ticket, s *Server, err error, at int64) {
 	u.queue.remove(t, err == nil)
-	waited := max(at-t.since, 0)
+	u.queue.crowd.drop(t.FairKey, at)
+	waited, e := max(at-t.since, 0), u.queue.crowd.excess()
 	t.server, t.err, t.waited = s, err, time.Duration(waited)
 	if err == nil {
 		t.begin(s, at)
-		u.meter.startedAfter(at, waited)
+		u.meter.startedAfter(at, waited, e)
 	} else {
-		u.meter.left(at)
+		u.meter.left(at, e)
 	}
 	t.granted <- struct{}{}
 }

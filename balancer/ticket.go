@@ -23,6 +23,8 @@ type Ticket struct {
 	started int64 // when the slot was taken
 	load    int   // in flight on the server then, this one included
 	choice  choice
+	// excess: refused while its key had as many waiting as all others together.
+	excess bool
 	// answered: FirstByte was called.
 	answered bool
 

@@ -26,6 +26,10 @@ type Load struct {
 	QueuedSeconds   float64 `json:"queued_seconds"`
 	ServiceSeconds  float64 `json:"service_seconds"`
 
+	// RefusedExcess and ExcessSeconds are what a fair_by key has beyond what counts in sizing.
+	RefusedExcess uint64  `json:"refused_excess,omitempty"`
+	ExcessSeconds float64 `json:"excess_seconds,omitempty"`
+
 	InFlight   int     `json:"in_flight"`
 	Queued     int     `json:"queued"`
 	OldestWait float64 `json:"oldest_wait"` // seconds; 0 when nothing is queued
@@ -53,6 +57,7 @@ func loadOf(u *balancer.Upstream, now time.Time) Load {
 	return Load{
 		Arrivals: r.Arrivals, Started: r.Started, Finished: r.Finished, Refused: r.Refused,
 		InFlightSeconds: r.InFlightSeconds, QueuedSeconds: r.QueuedSeconds, ServiceSeconds: r.ServiceSeconds,
+		RefusedExcess: r.RefusedExcess, ExcessSeconds: r.ExcessSeconds,
 		InFlight: r.InFlight, Queued: r.Queued, OldestWait: r.OldestWait.Seconds(), ServiceP95: r.ServiceP95.Seconds(),
 	}
 }

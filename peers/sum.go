@@ -77,6 +77,8 @@ func (l *Load) grow(before, now Load, share float64) {
 	l.Refused += part(before.Refused, now.Refused)
 	l.InFlightSeconds += (now.InFlightSeconds - before.InFlightSeconds) * share
 	l.QueuedSeconds += (now.QueuedSeconds - before.QueuedSeconds) * share
+	l.RefusedExcess += part(before.RefusedExcess, max(now.RefusedExcess, before.RefusedExcess))
+	l.ExcessSeconds += max(now.ExcessSeconds-before.ExcessSeconds, 0) * share
 	l.ServiceSeconds += (now.ServiceSeconds - before.ServiceSeconds) * share
 }
 
@@ -89,6 +91,8 @@ func (s *Sum) whole(own balancer.Reading) balancer.Reading {
 	r.Refused += a.Refused
 	r.InFlightSeconds += a.InFlightSeconds
 	r.QueuedSeconds += a.QueuedSeconds
+	r.RefusedExcess += a.RefusedExcess
+	r.ExcessSeconds += a.ExcessSeconds
 	r.ServiceSeconds += a.ServiceSeconds
 	s.gauges(&r)
 	return r

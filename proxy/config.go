@@ -41,7 +41,8 @@ type RouteConfig struct {
 	Priority string `toml:"priority"`
 	// FairBy shares the upstream's queue fairly by a key, as in RateLimitConfig; "" (default) is off. The keys take
 	// turns, whatever each of them sends; a request of a route without it has a turn of its own. The same key of
-	// several routes is one.
+	// several routes is one. In sizing a key counts for no more waiting requests than all others have together, unless
+	// nobody else has waited for a minute; what it is refused beyond that counts for nothing.
 	FairBy string `toml:"fair_by"`
 
 	RateLimit *RateLimitConfig `toml:"rate_limit"`

@@ -113,15 +113,19 @@ func ceil(x float64) int {
 }
 
 func queueWords(sig Signal) string {
-	if sig.OldestWait >= time.Second {
-		return fmt.Sprintf("queue %s, %d s old", number(sig.Queue), int(sig.OldestWait.Seconds()))
+	words := "queue " + number(sig.Queue)
+	if sig.Excess >= .5 {
+		words += fmt.Sprintf(" without %s too many of one key", number(sig.Excess))
 	}
-	return "queue " + number(sig.Queue)
+	if sig.OldestWait >= time.Second {
+		words += fmt.Sprintf(", %d s old", int(sig.OldestWait.Seconds()))
+	}
+	return words
 }
 
 func loadWords(sig Signal, per int) string {
 	words := "in flight " + number(sig.InFlight)
-	if sig.Queue >= 0.05 {
+	if sig.Queue >= 0.05 || sig.Excess >= .5 {
 		words += ", " + queueWords(sig)
 	}
 	return fmt.Sprintf("%s, %d a replica", words, per)

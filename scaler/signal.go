@@ -16,8 +16,9 @@ type Signal struct {
 	Arrived, Finished, Served float64
 	// Rate1 to Rate600 are arrivals per second over that many seconds, or over as many as there were yet.
 	Rate1, Rate4, Rate10, Rate60, Rate600 float64
-	// InFlight and Queue are time-weighted means over the last second.
-	InFlight, Queue float64
+	// InFlight and Queue are time-weighted means over the last second. Excess is what one fair_by key had waiting beyond
+	// what all others had together: it is no part of Queue, and what was refused of it no part of arrivals and Refused.
+	InFlight, Queue, Excess float64
 	// Refused is how many requests a second left without a slot.
 	Refused float64
 	// Waiting is the queue now and OldestWait how long its first request has waited.
@@ -88,17 +89,22 @@ func (m *Meter) Measure(r balancer.Reading) Signal {
 		return m.signal
 	}
 	sec := dt.Seconds()
-	now := second{sec, r.ServiceSeconds - last.ServiceSeconds, r.Arrivals - last.Arrivals, r.Finished - last.Finished}
+	greedy := r.RefusedExcess - min(last.RefusedExcess, r.RefusedExcess)
+	arrivals := r.Arrivals - last.Arrivals
+	arrivals -= min(greedy, arrivals)
+	now := second{sec, r.ServiceSeconds - last.ServiceSeconds, arrivals, r.Finished - last.Finished}
 	m.ring[m.n%len(m.ring)] = now
 	m.n++
 	s := &m.signal
 	s.Length, s.Arrived, s.Finished, s.Served = dt, float64(now.arrivals), float64(now.finished), max(now.service, 0)
 	s.Rate1, s.Rate4, s.Rate10, s.Rate60, s.Rate600 = m.rate(1), m.rate(4), m.rate(10), m.rate(60), m.rate(600)
 	s.InFlight = (r.InFlightSeconds - last.InFlightSeconds) / sec
-	s.Queue = (r.QueuedSeconds - last.QueuedSeconds) / sec
-	s.Refused = float64(r.Refused-last.Refused) / sec
+	queued := (r.QueuedSeconds - last.QueuedSeconds) / sec
+	s.Excess = max(0, min((r.ExcessSeconds-last.ExcessSeconds)/sec, queued))
+	s.Queue = queued - s.Excess
+	s.Refused = max(0, float64(r.Refused-last.Refused)-float64(greedy)) / sec
 	s.Service = m.service()
-	if r.Arrivals > last.Arrivals || s.InFlight > 0 || s.Queue > 0 || r.InFlight > 0 || r.Queued > 0 {
+	if r.Arrivals > last.Arrivals || s.InFlight > 0 || queued > 0 || r.InFlight > 0 || r.Queued > 0 {
 		s.Idle = 0
 	} else {
 		s.Idle += dt

@@ -126,3 +126,30 @@ func TestStartTimes(t *testing.T) {
 		t.Errorf("histogram %+v", h)
 	}
 }
+
+// What one key has too much of is no part of the queue, of arrivals or of refusals, and no idleness either.
+func TestExcessIsNoDemand(t *testing.T) {
+	var m Meter
+	r := balancer.Reading{At: time.Unix(1000, 0)}
+	m.Measure(r)
+	r.At = r.At.Add(time.Second)
+	r.Arrivals, r.Refused, r.RefusedExcess, r.QueuedSeconds, r.ExcessSeconds = 50, 32, 30, 40, 36
+	s := m.Measure(r)
+	if s.Stale || s.Arrived != 20 || s.Rate1 != 20 || s.Refused != 2 || s.Queue != 4 || s.Excess != 36 || s.Idle != 0 {
+		t.Errorf("%+v", s)
+	}
+	if got, want := queueWords(s), "queue 4 without 36 too many of one key"; got != want {
+		t.Errorf("%q, want %q", got, want)
+	}
+	flood := Sizing{Max: 50, QueuedPerReplica: 2}
+	s.InFlight, s.Slots, s.Ready, s.OldestWait, s.Refused = 4, 4, 1, 9*time.Second, 0
+	s.Queue, s.Excess = 0, 40
+	if n, why, _ := flood.demand(s, 1); n != 1 {
+		t.Errorf("a flood alone buys %d replicas: %s", n, why)
+	}
+	r.At = r.At.Add(time.Second)
+	r.QueuedSeconds, r.ExcessSeconds = 80, 76
+	if s = m.Measure(r); s.Queue != 0 || s.Idle != 0 {
+		t.Errorf("a flood that waits is not idle: %+v", s)
+	}
+}
