@@ -103,3 +103,18 @@ func TestSumIsMonotonic(t *testing.T) {
 		}
 	}
 }
+
+// What a fair_by key has too much of at a peer is too much of the whole, and a peer that knows nothing of it has none.
+func TestSumAddsTheExcess(t *testing.T) {
+	var s Sum
+	own := balancer.Reading{At: day}
+	flooded := load(1, 100, 1, 9)
+	flooded.RefusedExcess, flooded.ExcessSeconds = 40, 7
+	s.Add(own, map[string]*Load{"b": flooded, "c": load(1, 100, 1, 9)})
+	own.At, own.RefusedExcess, own.ExcessSeconds = day.Add(time.Second), 2, 1
+	next := load(2, 150, 1, 9)
+	next.RefusedExcess, next.ExcessSeconds = 60, 15
+	if r := s.Add(own, map[string]*Load{"b": next, "c": load(2, 150, 1, 9)}); r.RefusedExcess != 22 || r.ExcessSeconds != 9 {
+		t.Errorf("%d refused and %g request-seconds too many, want 22 and 9", r.RefusedExcess, r.ExcessSeconds)
+	}
+}
