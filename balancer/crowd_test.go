@@ -76,7 +76,9 @@ func TestFloodCountsInSizingNoMoreThanTheOthers(t *testing.T) {
 		}
 		time.Sleep(2 * time.Second)
 		counted("a key that is alone", 20)
-		quiet := []waiter{wait(u, &Ticket{FairKey: 2}), wait(u, &Ticket{}), wait(u, &Ticket{FairKey: 3, Priority: PriorityHigh})}
+		quiet := []waiter{
+			wait(u, &Ticket{FairKey: 2}), wait(u, &Ticket{}), wait(u, &Ticket{FairKey: 3, Priority: PriorityHigh}),
+		}
 		time.Sleep(2 * time.Second)
 		counted("beside three others", 2*(3+3))
 		for _, w := range quiet {
