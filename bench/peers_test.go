@@ -30,6 +30,23 @@ func requirePeer(t *testing.T, name string) string {
 	return ""
 }
 
+// requireCores gives the processors that a measurement uses. Without them the test is skipped, or fails where
+// SLUICE_TEST_REQUIRE names a peer, which is to be measured then.
+func requireCores(t *testing.T) cores {
+	t.Helper()
+	c, err := chooseCores(false)
+	if err == nil {
+		return c
+	}
+	for required := range strings.FieldsSeq(os.Getenv("SLUICE_TEST_REQUIRE")) {
+		if findPeer(required) != nil {
+			t.Fatalf("%s is required: %v", required, err)
+		}
+	}
+	t.Skipf("nothing can be measured here: %v", err)
+	return cores{}
+}
+
 func portOf(t *testing.T, addr string) int {
 	t.Helper()
 	a, err := net.ResolveTCPAddr("tcp", addr)
@@ -74,9 +91,7 @@ func TestSluiceIsMeasuredWithAValidConfiguration(t *testing.T) {
 
 func TestPeersMeasuresNginx(t *testing.T) {
 	requirePeer(t, "nginx")
-	if c, err := chooseCores(false); err != nil {
-		t.Skipf("%v: %v", err, c)
-	}
+	requireCores(t)
 	temp := t.TempDir()
 	t.Setenv("TMPDIR", temp)
 	picture := filepath.Join(t.TempDir(), "peers.svg")
@@ -123,9 +138,7 @@ func TestPeersMeasuresNginx(t *testing.T) {
 
 // A peer that answers wrongly has no figures, and the command says so with its exit code.
 func TestPeersRefusesWrongAnswers(t *testing.T) {
-	if _, err := chooseCores(false); err != nil {
-		t.Skip(err)
-	}
+	requireCores(t)
 	b, err := startBackend()
 	if err != nil {
 		t.Fatal(err)
@@ -160,9 +173,7 @@ func TestPeersRefusesWrongAnswers(t *testing.T) {
 }
 
 func TestLoaderKeepsItsRate(t *testing.T) {
-	if _, err := chooseCores(false); err != nil {
-		t.Skip(err)
-	}
+	requireCores(t)
 	b, err := startBackend()
 	if err != nil {
 		t.Fatal(err)
@@ -187,9 +198,7 @@ func TestLoaderKeepsItsRate(t *testing.T) {
 }
 
 func TestLoaderEndsWithItsContext(t *testing.T) {
-	if _, err := chooseCores(false); err != nil {
-		t.Skip(err)
-	}
+	requireCores(t)
 	b, err := startBackend()
 	if err != nil {
 		t.Fatal(err)
@@ -253,13 +262,11 @@ func TestPeersNamesWhatIsMissing(t *testing.T) {
 }
 
 func TestUsageIsOfTheWholeTree(t *testing.T) {
-	if _, err := chooseCores(false); err != nil {
-		t.Skip(err)
-	}
+	c := requireCores(t)
 	// The shell's child works, not the shell.
 	cmd := exec.Command("/bin/sh", "-c", "/bin/sh -c 'i=0; while [ $i -lt 300000 ]; do i=$((i+1)); done; sleep 60' & wait")
-	if err := startPinned(cmd, []int{0}); err != nil {
-		t.Skip(err) // no core 0 for this process
+	if err := startPinned(cmd, c.proxy); err != nil {
+		t.Fatal(err)
 	}
 	tree := func() []int { return processTree(cmd.Process.Pid) }
 	defer func() {
