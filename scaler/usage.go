@@ -59,6 +59,3 @@ func gaugeOf(d Driver) Gauge {
 		d = wrapped.Unwrap()
 	}
 }
-
-// GaugeIdle is how long after the last call of Usage a driver may stop to listen.
-const GaugeIdle = time.Minute

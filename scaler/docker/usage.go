@@ -28,11 +28,10 @@ const (
 type gauge struct {
 	engine Engine
 
-	mu      sync.Mutex // guards all below
-	asked   time.Time
-	stop    context.CancelFunc // nil while nobody listens
-	running []string           // ids of the replicas that run
-	streams map[string]*stream
+	mu        sync.Mutex // guards all below
+	listening scaler.Listening
+	running   []string // ids of the replicas that run
+	streams   map[string]*stream
 }
 
 // stream is one replica that is listened to.
@@ -47,12 +46,8 @@ func (d *Driver) Usage() []scaler.Usage { return d.gauge.usage(time.Now()) }
 func (g *gauge) usage(now time.Time) []scaler.Usage {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	g.asked = now
-	if g.stop == nil {
-		var ctx context.Context
-		ctx, g.stop = context.WithCancel(context.Background())
+	if g.listening.Asked(now, g.run) {
 		g.streams = make(map[string]*stream)
-		go g.run(ctx)
 	}
 	all := make([]scaler.Usage, 0, len(g.streams))
 	for _, s := range g.streams {
@@ -79,15 +74,7 @@ func (g *gauge) follow(members []*member) {
 func (g *gauge) close() {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	if g.stop != nil {
-		g.end()
-	}
-}
-
-// end is called with mu held, while somebody listens.
-func (g *gauge) end() {
-	g.stop()
-	g.stop, g.streams = nil, nil
+	g.listening.End()
 }
 
 // run opens and closes streams as replicas come and go, until ctx ends or nobody asks any more.
@@ -103,15 +90,11 @@ func (g *gauge) run(ctx context.Context) {
 	}
 }
 
-// adjust makes the streams those of what runs; false when nobody asks any more.
+// adjust makes the streams those of what runs; false when there shall be none any more.
 func (g *gauge) adjust(ctx context.Context, now time.Time) bool {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	if ctx.Err() != nil { // closed meanwhile, and perhaps begun anew
-		return true
-	}
-	if now.Sub(g.asked) > scaler.GaugeIdle {
-		g.end()
+	if !g.listening.GoesOn(ctx, now) {
 		return false
 	}
 	for id, s := range g.streams {

@@ -29,8 +29,7 @@ type gauge struct {
 	cli Client
 
 	mu        sync.Mutex // guards all below
-	asked     time.Time
-	stop      context.CancelFunc // nil while nobody listens
+	listening scaler.Listening
 	namespace string
 	selector  string
 	pods      map[string]requests // by name, as last listed
@@ -76,12 +75,8 @@ func (d *Driver) Usage() []scaler.Usage { return d.gauge.usage(time.Now()) }
 func (g *gauge) usage(now time.Time) []scaler.Usage {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	g.asked = now
-	if g.stop == nil {
-		var ctx context.Context
-		ctx, g.stop = context.WithCancel(context.Background())
-		g.last = make(map[string]scaler.Usage)
-		go g.run(ctx)
+	if g.listening.Asked(now, g.run) {
+		g.last, g.why = make(map[string]scaler.Usage), ""
 	}
 	all := make([]scaler.Usage, 0, len(g.pods))
 	for _, pod := range g.pods {
@@ -134,15 +129,10 @@ func (g *gauge) pause() time.Duration {
 func (g *gauge) ask(ctx context.Context) bool {
 	g.mu.Lock()
 	namespace, selector, any := g.namespace, g.selector, len(g.pods) > 0
-	if time.Since(g.asked) > scaler.GaugeIdle {
-		g.stop()
-		g.stop, g.last, g.why = nil, nil, ""
-		g.mu.Unlock()
-		return false
-	}
+	goesOn := g.listening.GoesOn(ctx, time.Now())
 	g.mu.Unlock()
-	if !any {
-		return true
+	if !goesOn || !any {
+		return goesOn
 	}
 	ctx, cancel := context.WithTimeout(ctx, askTimeout)
 	defer cancel()

@@ -1,6 +1,7 @@
 package kubernetes
 
 import (
+	"context"
 	"encoding/json"
 	"fmt"
 	"log/slog"
@@ -109,11 +110,11 @@ func TestUsageFromTheMetricsAPI(t *testing.T) {
 		t.Fatalf("%+v, %v", list, err)
 	}
 	// asks makes the gauge, which does not ask by itself yet, ask once and gives what it tells then.
-	d.gauge.stop, d.gauge.last = func() {}, map[string]scaler.Usage{}
+	ctx := quiet(&d.gauge, time.Now())
 	asks := func() []scaler.Usage {
 		t.Helper()
 		d.Usage()
-		d.gauge.ask(t.Context())
+		d.gauge.ask(ctx)
 		return d.Usage()
 	}
 	for status, want := range map[int]string{
@@ -158,10 +159,8 @@ func TestUsageFromTheMetricsAPI(t *testing.T) {
 	if us := d.Usage(); len(us) != 1 || us[0].Replica != b.Replica {
 		t.Errorf("of what is left: %+v", us)
 	}
-	d.gauge.mu.Lock()
-	d.gauge.asked = time.Now().Add(-scaler.GaugeIdle - time.Second)
-	d.gauge.mu.Unlock()
-	if d.gauge.ask(t.Context()) {
+	d.gauge.listening.End()
+	if ctx = quiet(&d.gauge, time.Now().Add(-scaler.GaugeIdle-time.Second)); d.gauge.ask(ctx) {
 		t.Error("nobody wants to know, and it goes on")
 	}
 
@@ -175,6 +174,13 @@ func TestUsageFromTheMetricsAPI(t *testing.T) {
 		}
 	}
 	d.gauge.mu.Lock()
-	d.gauge.stop()
+	d.gauge.listening.End()
 	d.gauge.mu.Unlock()
+}
+
+// quiet makes g one that was asked at that time and asks nothing by itself; the context is that of its asking.
+func quiet(g *gauge, at time.Time) context.Context {
+	begun := make(chan context.Context)
+	g.listening.Asked(at, func(ctx context.Context) { begun <- ctx })
+	return <-begun
 }

@@ -16,10 +16,9 @@ const gaugeEvery = time.Second
 
 // gauge measures the processes of the replicas while somebody asks.
 type gauge struct {
-	mu    sync.Mutex // guards all below
-	asked time.Time
-	stop  context.CancelFunc // nil while nobody measures
-	last  map[string]measured
+	mu        sync.Mutex // guards all below
+	listening scaler.Listening
+	last      map[string]measured
 }
 
 // measured is the last measurement of one replica.
@@ -42,12 +41,8 @@ func (d *Driver) Usage() []scaler.Usage {
 	g := &d.gauge
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	g.asked = time.Now()
-	if g.stop == nil {
-		var ctx context.Context
-		ctx, g.stop = context.WithCancel(context.Background())
+	if g.listening.Asked(time.Now(), d.measureUntil) {
 		g.last = make(map[string]measured)
-		go d.measureUntil(ctx)
 	}
 	all := make([]scaler.Usage, 0, len(g.last))
 	for _, m := range g.last {
@@ -92,11 +87,7 @@ func (d *Driver) running() map[string]int {
 func (g *gauge) take(ctx context.Context, running map[string]int, all map[string]consumed, err error, now time.Time) bool {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	if ctx.Err() != nil { // ended, and perhaps begun anew
-		return false
-	}
-	if now.Sub(g.asked) > scaler.GaugeIdle {
-		g.end()
+	if !g.listening.GoesOn(ctx, now) {
 		return false
 	}
 	for id := range g.last {
@@ -131,13 +122,5 @@ func (g *gauge) take(ctx context.Context, running map[string]int, all map[string
 func (g *gauge) close() {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	if g.stop != nil {
-		g.end()
-	}
-}
-
-// end is called with mu held, while somebody measures.
-func (g *gauge) end() {
-	g.stop()
-	g.stop, g.last = nil, nil
+	g.listening.End()
 }

@@ -9,9 +9,10 @@ import (
 
 func TestTakeUsage(t *testing.T) {
 	at := time.Unix(1000, 0)
-	ctx, cancel := context.WithCancel(t.Context())
-	defer cancel()
-	g := gauge{asked: at, stop: cancel, last: map[string]measured{}}
+	g := gauge{last: map[string]measured{}}
+	begun := make(chan context.Context)
+	g.listening.Asked(at, func(ctx context.Context) { begun <- ctx })
+	ctx := <-begun
 	pids := map[string]int{"a": 1}
 	take := func(seconds int, cpu time.Duration, err error) {
 		t.Helper()
@@ -44,7 +45,7 @@ func TestTakeUsage(t *testing.T) {
 	if pids = map[string]int{"b": 2}; !g.take(ctx, pids, nil, nil, at.Add(7*time.Second)) || len(g.last) != 1 || g.last["b"].usage.Replica != "b" {
 		t.Errorf("another replica: %+v", g.last)
 	}
-	if g.take(ctx, pids, nil, nil, at.Add(61*time.Second)) || g.stop != nil || ctx.Err() == nil {
+	if g.take(ctx, pids, nil, nil, at.Add(61*time.Second)) || ctx.Err() == nil {
 		t.Error("nobody asks, and it goes on")
 	}
 }
