@@ -151,11 +151,7 @@ const (
 func (d *Driver) Scale(ctx context.Context, n int, victims []string) error {
 	d.scaling.Lock()
 	defer d.scaling.Unlock()
-	o := d.options()
-	if o.Observe {
-		return fmt.Errorf("%w: only observing", scaler.ErrRefused)
-	}
-	w, scale, err := d.look(ctx, o)
+	o, w, scale, err := d.lookToWrite(ctx)
 	if err != nil {
 		return err
 	}

@@ -98,11 +98,7 @@ func pending(pod *corev1.Pod) string {
 func (d *Driver) Resize(ctx context.Context, replica string, to vertical.Resources) error {
 	d.scaling.Lock()
 	defer d.scaling.Unlock()
-	o := d.options()
-	if o.Observe {
-		return fmt.Errorf("%w: only observing", scaler.ErrRefused)
-	}
-	w, scale, err := d.look(ctx, o)
+	o, w, scale, err := d.lookToWrite(ctx)
 	if err != nil {
 		return err
 	}

@@ -70,6 +70,16 @@ func (d *Driver) look(ctx context.Context, o Options) (workload, *autoscalingv1.
 	return w, scale, nil
 }
 
+// lookToWrite is look for a call that changes something: refused while only observing.
+func (d *Driver) lookToWrite(ctx context.Context) (Options, workload, *autoscalingv1.Scale, error) {
+	o := d.options()
+	if o.Observe {
+		return o, workload{}, nil, fmt.Errorf("%w: only observing", scaler.ErrRefused)
+	}
+	w, scale, err := d.look(ctx, o)
+	return o, w, scale, err
+}
+
 // find resolves the service: the one owner of the pods it selects; while it has none, the last owner; else the
 // Deployment or StatefulSet of its own name.
 func (d *Driver) find(ctx context.Context, o Options, last workload) (workload, *autoscalingv1.Scale, error) {
