@@ -2,8 +2,11 @@ package http1
 
 import (
 	"bufio"
+	"bytes"
 	"context"
+	"crypto/sha256"
 	"errors"
+	"fmt"
 	"io"
 	"log/slog"
 	"net"
@@ -349,5 +352,52 @@ func eventually(t testing.TB, what string, ok func() bool) {
 		if time.Now().After(end) {
 			t.Fatal("not seen in time: " + what)
 		}
+	}
+}
+
+func TestRelayAgainstNetHTTP(t *testing.T) {
+	addr := startNetHTTP(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		b, err := io.ReadAll(r.Body)
+		if err != nil {
+			t.Error(err)
+		}
+		if r.Header.Get("X-Secret") != "" || r.Header.Get("Connection") != "" {
+			t.Error("hop-by-hop field came through")
+		}
+		if r.URL.Path == "/chunked" {
+			w.WriteHeader(200)
+			w.(http.Flusher).Flush()
+		}
+		_, _ = w.Write(b)
+	}))
+	f, h := startRelay(t, addr)
+	c := f.dial(t)
+	for _, size := range []int{0, 1, 5, 4095, 4096, 15 << 10, 16 << 10, 40 << 10, 1 << 20} {
+		body := bytes.Repeat([]byte("0123456789abcdef"), size/16+1)[:size]
+		for _, path := range []string{"/", "/chunked"} {
+			for _, framing := range []string{"length", "chunks"} {
+				head := "POST " + path + " HTTP/1.1\r\nHost: a\r\nConnection: X-Secret\r\nX-Secret: 1\r\n"
+				go func() {
+					if framing == "length" {
+						_, _ = fmt.Fprintf(c, "%sContent-Length: %d\r\n\r\n%s", head, size, body)
+						return
+					}
+					_, _ = fmt.Fprintf(c, "%sTransfer-Encoding: chunked\r\n\r\n", head)
+					for rest := body; len(rest) > 0; {
+						n := min(len(rest), 7001)
+						_, _ = fmt.Fprintf(c, "%x\r\n%s\r\n", n, rest[:n])
+						rest = rest[n:]
+					}
+					_, _ = io.WriteString(c, "0\r\n\r\n")
+				}()
+				resp, got := c.response("POST")
+				if resp.StatusCode != 200 || sha256.Sum256([]byte(got)) != sha256.Sum256(body) {
+					t.Fatalf("%d bytes, %s, %s: %d, %d bytes back: %v", size, path, framing, resp.StatusCode, len(got), h.last())
+				}
+			}
+		}
+	}
+	if h.failures() != 0 {
+		t.Error(h.last())
 	}
 }
