@@ -73,12 +73,16 @@ up_kubernetes() {
 down_compose() {
 	export DOCKER_GID=${DOCKER_GID:-0} # nothing is started
 	local ours=label=com.docker.compose.project=$project
-	# What Compose did not see or could not take away yet, as a clone that was being made, follows it.
+	# What Compose did not see or could not take away yet, as a clone that was being made, follows it; what somebody is
+	# already removing, as sluice a replica that it stopped in its last moment, is waited for.
 	compose down --remove-orphans || echo 'taking away the rest' >&2
-	docker ps -aq --filter "$ours" | xargs -r docker rm -f -v >/dev/null
+	within 60 'the containers of the project do not go' swept "$ours"
 	[ "$keep" = yes ] || within 30 'the volumes of the project do not go' gone volume "$ours"
 	within 30 'the network of the project does not go' gone network "$ours"
 }
+
+# swept takes away the containers with a label, and fails while one of them is being removed by somebody else.
+swept() { docker ps -aq --filter "$1" | xargs -r docker rm -f -v >/dev/null 2>&1; }
 
 # gone takes away the networks or volumes with a label; the engine may need a moment until nothing uses them.
 gone() { docker "$1" ls -q --filter "$2" | xargs -r docker "$1" rm >/dev/null 2>&1; }

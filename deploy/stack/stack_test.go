@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"maps"
 	"os"
+	"os/exec"
+	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
@@ -94,5 +96,30 @@ func TestFilesAgree(t *testing.T) {
 				t.Errorf("%s: %s begins with %d replicas, min is %d", path, name, s.Deploy.Replicas, least)
 			}
 		}
+	}
+}
+
+// Compose takes a container for gone that somebody else is removing, and the engine refuses to remove it twice: down waits
+// for it.
+func TestDownWaitsForAnotherRemoval(t *testing.T) {
+	dir := t.TempDir()
+	// One container, which the first removal finds being removed, and which is gone then.
+	docker := `#!/bin/sh
+case "$1" in
+ps) [ -e "$STATE/asked" ] || echo replica ;;
+rm) touch "$STATE/asked"; echo "Error response from daemon: removal of container replica is already in progress" >&2; exit 1 ;;
+esac
+`
+	if err := os.WriteFile(filepath.Join(dir, "docker"), []byte(docker), 0o755); err != nil { //nolint:gosec // it is a program
+		t.Fatal(err)
+	}
+	cmd := exec.Command("../deploy.sh", "down")
+	cmd.Env = append(os.Environ(), "PATH="+dir+":"+os.Getenv("PATH"), "STATE="+dir, "PLATFORM=compose", "COMPOSE=true")
+	out, err := cmd.CombinedOutput()
+	if err != nil {
+		t.Errorf("%v\n%s", err, out)
+	}
+	if _, err := os.Stat(filepath.Join(dir, "asked")); err != nil {
+		t.Errorf("the container is left as it was: %v\n%s", err, out)
 	}
 }
