@@ -46,7 +46,9 @@ func newStack(t *testing.T, d dockerEngine, project, platform string, env ...str
 			}
 		}
 	})
-	d.run("build", "-q", "-t", image, folder)
+	// Without a label of its own the stack of another test, built at the same time, would have the same layers under other
+	// ids, the next build would take those, and Compose would find the images changed.
+	d.run("build", "-q", "--label", "sluice.test="+project, "-t", image, folder)
 	return s
 }
 
