@@ -40,32 +40,15 @@ func (s *Source) Run(ctx context.Context, out chan<- []balancer.ServerSpec) erro
 	hub, sub, leave := subscribe(s.cli, s.query.matches, s.log)
 	defer leave()
 	defer s.found.Store(nil)
-	var sent []balancer.ServerSpec
-	first := true
-	for {
+	look := func() (specs []balancer.ServerSpec, notes []discovery.Note, ready bool) {
 		v := hub.view.Load()
-		var specs []balancer.ServerSpec
-		var notes []discovery.Note
-		ready := v.number > sub.after
-		if ready {
+		if ready = v.number > sub.after; ready {
 			specs, notes = s.query.servers(v)
 		}
 		s.found.Store(&finding{hub, notes})
-		if ready && (first || !slices.Equal(specs, sent)) {
-			select {
-			case out <- specs:
-			case <-ctx.Done():
-				return ctx.Err()
-			}
-			s.log.Info("servers found", "what", s.query.String(), "servers", len(specs), "not_routed", len(notes))
-			first, sent = false, specs
-		}
-		select {
-		case <-sub.changed:
-		case <-ctx.Done():
-			return ctx.Err()
-		}
+		return specs, notes, ready
 	}
+	return discovery.Follow(ctx, out, sub.changed, s.log.With("what", s.query.String()), look)
 }
 
 // Notes says which containers were found and are not routed and why, and what ails the engine.

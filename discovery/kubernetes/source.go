@@ -56,31 +56,16 @@ func (s *Source) Run(ctx context.Context, out chan<- []balancer.ServerSpec) erro
 	s.found.Store(&finding{cache: c})
 	reflecting.Go(func() { s.reflect(ctx, c) })
 
-	var sent []balancer.ServerSpec
-	first := true
-	for {
-		select {
-		case <-c.changed:
-		case <-ctx.Done():
-			return ctx.Err()
-		}
+	look := func() ([]balancer.ServerSpec, []discovery.Note, bool) {
 		all, listed := c.read()
 		if !listed {
-			continue
+			return nil, nil, false
 		}
 		specs, notes := s.query.servers(all)
 		s.found.Store(&finding{c, notes})
-		if !first && slices.Equal(specs, sent) {
-			continue
-		}
-		select {
-		case out <- specs:
-		case <-ctx.Done():
-			return ctx.Err()
-		}
-		s.log.Info("servers found", "what", s.query.String(), "servers", len(specs), "not_routed", len(notes))
-		first, sent = false, specs
+		return specs, notes, true
 	}
+	return discovery.Follow(ctx, out, c.changed, s.log.With("what", s.query.String()), look)
 }
 
 // again is the pause before the API server is asked again: sooner than a reflector's own, of up to a minute, because
