@@ -8,8 +8,8 @@ import (
 // GaugeIdle is how long after the last call of Usage a driver may stop to listen.
 const GaugeIdle = time.Minute
 
-// Listening is whether a Gauge listens to its engine: from when it is asked until nobody has asked for GaugeIdle. The zero
-// value does not. Its methods are called with the lock held that guards what is heard.
+// Listening is whether a Gauge listens to its engine: from when it is asked until nobody has asked for GaugeIdle. The
+// zero value does not. Its methods are called with the lock held that guards what is heard.
 type Listening struct {
 	asked time.Time
 	stop  context.CancelFunc // nil while nobody listens
