@@ -74,6 +74,21 @@ func tangled(path []byte) bool {
 	return literal && escaped || (literal || escaped) && dots
 }
 
+// beforeSession is what stands before ";jsessionid=…" at the end of a path that is plain but for it (Servlet 6.0 §7.1.3);
+// nil where the path is another. There are two readings of such a path, itself and what is returned.
+func beforeSession(path []byte) []byte {
+	name, id, found := bytes.Cut(path, []byte(";jsessionid="))
+	if !found || !plainPath(name) || name[len(name)-1] == '/' {
+		return nil
+	}
+	for _, c := range id {
+		if !pathByte[c] || c == '/' || c == ';' {
+			return nil
+		}
+	}
+	return name
+}
+
 // appendReading appends path, which begins with a slash, as it is read in one way: escapes decoded except
 // those of "/", "\" and "%", repeated slashes merged. odd tells that some other reading may differ.
 // The result has no "%" but in "%2F", "%5C" and "%25".

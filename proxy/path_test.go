@@ -72,6 +72,20 @@ func TestOtherReadings(t *testing.T) {
 	}
 }
 
+func TestBeforeSession(t *testing.T) {
+	for path, want := range map[string]string{
+		"/login;jsessionid=1": "/login", "/a/b.jsp;jsessionid=0A-z!1.node:2": "/a/b.jsp", "/a;jsessionid=": "/a", "/a;jsessionid=..": "/a",
+		"/;jsessionid=1": "", "/a/;jsessionid=1": "", ";jsessionid=1": "", "/a;JSESSIONID=1": "", "/a;sid=1": "", "/a;jsessionid": "", "/a": "",
+		"/a;jsessionid=1/b": "", "/a;jsessionid=1;b": "", "/a;b;jsessionid=1": "", "/a;b/c;jsessionid=1": "", "/a;jsessionid=1;jsessionid=2": "",
+		"/a%3Bjsessionid=1": "", "/a;jsessionid=%31": "", "/%61;jsessionid=1": "", "/..;jsessionid=1": "", "/a/../b;jsessionid=1": "", "/a//b;jsessionid=1": "",
+		`/a\b;jsessionid=1`: "", `/a;jsessionid=1\b`: "",
+	} {
+		if got := string(beforeSession([]byte(path))); got != want {
+			t.Errorf("%s: %s", path, got)
+		}
+	}
+}
+
 func TestTangledSemicolons(t *testing.T) {
 	for path, want := range map[string]bool{
 		"/a;x/b": false, "/a%3Bx/b": false, "/a;.b/c": false, "/a.b;c/...": false, "/a/../b": false, "/;": false,

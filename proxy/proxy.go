@@ -163,6 +163,9 @@ func (x *Exchange) lookupOdd() error {
 	s.path = path
 	route := x.table.lookup(s)
 	if odd {
+		if name := beforeSession(raw); name != nil {
+			return x.lookupSession(route, name)
+		}
 		if tangled(raw) {
 			return errPathDiffer
 		}
@@ -176,6 +179,24 @@ func (x *Exchange) lookupOdd() error {
 			}
 		}
 		s.path = path
+	}
+	if x.route = route; route == nil {
+		return errNoRoute
+	}
+	return nil
+}
+
+// lookupSession finds the route of a path with a Servlet's session. Servers read it in two ways, with the session (literal
+// is the route of that, perhaps nil) and without it (name): where routes differ it takes that of the name, if a server
+// that reads it literally gives nothing away by that.
+func (x *Exchange) lookupSession(literal *Route, name []byte) error {
+	s := &x.subject
+	s.path = name
+	route := x.table.lookup(s)
+	if route == literal {
+		s.path = x.path
+	} else if route == nil || literal == nil || !route.covers(literal) {
+		return errPathDiffer
 	}
 	if x.route = route; route == nil {
 		return errNoRoute

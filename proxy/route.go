@@ -243,6 +243,19 @@ func prefixes(key string, from []string) ([]netip.Prefix, error) {
 	return all, nil
 }
 
+// covers reports whether r may pass on what other would: to the same upstream, unchanged and no sooner, while other
+// asks nothing of a request and changes nothing, so that nothing of it is evaded. What r asks for comes on top.
+func (r *Route) covers(other *Route) bool {
+	for _, o := range []*Route{r, other} {
+		if len(o.request) > 0 || len(o.response) > 0 || o.cfg.StripPath || o.cfg.Rewrite != "" {
+			return false
+		}
+	}
+	free := other.fair == nil && other.rate == nil && other.conns == nil && other.maxBody == 0 &&
+		len(other.allow) == 0 && len(other.deny) == 0
+	return free && r.upstream != nil && r.upstream == other.upstream && r.priority == other.priority
+}
+
 func within(all []netip.Prefix, addr netip.Addr) bool {
 	for _, p := range all {
 		if p.Contains(addr) {

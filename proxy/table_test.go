@@ -168,6 +168,50 @@ func TestLookupRefusesAmbiguousPaths(t *testing.T) {
 	}
 }
 
+// A Servlet's session in the path passes where two routes differ, by the route that asks for more; nowhere does it evade what a
+// route asks for, or bring a request to where the other route would not.
+func TestSessionInThePath(t *testing.T) {
+	route := named
+	open, path := route("open", RouteConfig{}), func(r RouteConfig) RouteConfig { r.Path = "/login"; return route("login", r) }
+	other := path(RouteConfig{})
+	other.Upstream = "b"
+	for name, c := range map[string]struct {
+		routes []RouteConfig
+		target string
+		want   string
+	}{
+		"the same, a prefix":    {[]RouteConfig{open, path(RouteConfig{})}, "/login;jsessionid=1?q", "login"},
+		"the same, exactly":     {[]RouteConfig{open, route("exact", RouteConfig{PathExact: "/login"})}, "/login;jsessionid=1", "exact"},
+		"the same, by regex":    {[]RouteConfig{open, route("regex", RouteConfig{PathRegex: `\.jsp$`})}, "/a.jsp;jsessionid=1", "regex"},
+		"one route":             {[]RouteConfig{open}, "/login;jsessionid=1", "open"},
+		"below":                 {[]RouteConfig{open, path(RouteConfig{})}, "/login/a;jsessionid=1", "login"},
+		"it asks for more":      {[]RouteConfig{open, path(RouteConfig{Deny: []string{"10.0.0.0/8"}, RateLimit: &RateLimitConfig{Rate: 1, Status: 429}})}, "/login;jsessionid=1", "login"},
+		"no route":              {[]RouteConfig{path(RouteConfig{})}, "/other;jsessionid=1", ReasonNoRoute},
+		"none as it stands":     {[]RouteConfig{path(RouteConfig{})}, "/login;jsessionid=1", ReasonBadRequest},
+		"none without it":       {[]RouteConfig{route("regex", RouteConfig{PathRegex: ";"})}, "/login;jsessionid=1", ReasonBadRequest},
+		"another parameter":     {[]RouteConfig{open, path(RouteConfig{})}, "/login;x=1", ReasonBadRequest},
+		"another upstream":      {[]RouteConfig{open, other}, "/login;jsessionid=1", ReasonBadRequest},
+		"it answers itself":     {[]RouteConfig{open, path(RouteConfig{Respond: &RespondConfig{Status: 200}})}, "/login;jsessionid=1", ReasonBadRequest},
+		"both answer":           {[]RouteConfig{route("open", RouteConfig{Respond: &RespondConfig{Status: 403}}), path(RouteConfig{Respond: &RespondConfig{Status: 200}})}, "/login;jsessionid=1", ReasonBadRequest},
+		"it changes the path":   {[]RouteConfig{open, path(RouteConfig{StripPath: true})}, "/login;jsessionid=1", ReasonBadRequest},
+		"it adds a field":       {[]RouteConfig{open, path(RouteConfig{Headers: HeadersConfig{Request: map[string]string{"X-Token": "a"}}})}, "/login;jsessionid=1", ReasonBadRequest},
+		"it goes first":         {[]RouteConfig{open, path(RouteConfig{Priority: "high"})}, "/login;jsessionid=1", ReasonBadRequest},
+		"clients are kept out":  {[]RouteConfig{route("open", RouteConfig{Deny: []string{"10.0.0.0/8"}}), path(RouteConfig{})}, "/login;jsessionid=1", ReasonBadRequest},
+		"clients are let in":    {[]RouteConfig{route("open", RouteConfig{Allow: []string{"10.0.0.0/8"}}), path(RouteConfig{})}, "/login;jsessionid=1", ReasonBadRequest},
+		"requests are counted":  {[]RouteConfig{route("open", RouteConfig{RateLimit: &RateLimitConfig{Rate: 1, Status: 429}}), path(RouteConfig{})}, "/login;jsessionid=1", ReasonBadRequest},
+		"flights are counted":   {[]RouteConfig{route("open", RouteConfig{LimitConn: &LimitConnConfig{Max: 1, Status: 503}}), path(RouteConfig{})}, "/login;jsessionid=1", ReasonBadRequest},
+		"bodies are bounded":    {[]RouteConfig{route("open", RouteConfig{MaxBody: 1}), path(RouteConfig{})}, "/login;jsessionid=1", ReasonBadRequest},
+		"fields are removed":    {[]RouteConfig{route("open", RouteConfig{Headers: HeadersConfig{Request: map[string]string{"X-User": ""}}}), path(RouteConfig{})}, "/login;jsessionid=1", ReasonBadRequest},
+		"answers are completed": {[]RouteConfig{route("open", RouteConfig{Headers: HeadersConfig{Response: map[string]string{"X-Frame-Options": "DENY"}}}), path(RouteConfig{})}, "/login;jsessionid=1", ReasonBadRequest},
+		"turns are taken":       {[]RouteConfig{route("open", RouteConfig{FairBy: "client_ip"}), path(RouteConfig{})}, "/login;jsessionid=1", ReasonBadRequest},
+	} {
+		e := testTable(t, nil, c.routes...).Explain(Question{Host: "x", Target: c.target})
+		if got := e.Route + e.Reason; got != c.want || e.Route != "" && e.Target != c.target {
+			t.Errorf("%s: %s (%s) with %s, want %s", name, got, e.Answer, e.Target, c.want)
+		}
+	}
+}
+
 func TestTarget(t *testing.T) {
 	for _, c := range []struct {
 		route        RouteConfig
