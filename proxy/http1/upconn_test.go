@@ -229,4 +229,3 @@ func TestClosesAreLearnedFrom(t *testing.T) {
 		t.Error("one was used that is older than is learned")
 	}
 }
-
