@@ -29,7 +29,7 @@ var (
 func descriptorLimit() int64 {
 	var limit syscall.Rlimit
 	const most = 1 << 30
-	if syscall.Getrlimit(syscall.RLIMIT_NOFILE, &limit) != nil || uint64(limit.Cur) > most {
+	if syscall.Getrlimit(syscall.RLIMIT_NOFILE, &limit) != nil || limit.Cur > most {
 		return most
 	}
 	return int64(limit.Cur)
