@@ -22,24 +22,19 @@ const (
 	aheadTotal  = 32 << 20
 )
 
-// allowance is a number of bytes that all connections of the process share.
-type allowance struct{ left atomic.Int64 }
+// aheadUsed is how many bytes all connections of the process hold or have reserved.
+var aheadUsed atomic.Int64
 
-func (a *allowance) take(n int) bool {
-	if a.left.Add(-int64(n)) >= 0 {
+// takeAhead reserves n bytes, if there is room for them.
+func takeAhead(n int) bool {
+	if aheadUsed.Add(int64(n)) <= aheadTotal {
 		return true
 	}
-	a.give(n)
+	giveAhead(n)
 	return false
 }
 
-func (a *allowance) give(n int) { a.left.Add(int64(n)) }
-
-var aheadRoom = func() *allowance {
-	a := new(allowance)
-	a.give(aheadTotal)
-	return a
-}()
+func giveAhead(n int) { aheadUsed.Add(-int64(n)) }
 
 // ahead is what was read of a response and is still to be written. One goroutine adds, another writes.
 type ahead struct {
@@ -51,7 +46,7 @@ type ahead struct {
 	blocks  [][]byte   // all but the last are full; never none once there was one
 	off     int        // of the first, already written
 	size    int        // bytes of all blocks
-	granted int        // taken from aheadRoom and not in blocks yet
+	granted int        // reserved and not in blocks yet
 	want    int        // known bytes to come
 	writing bool       // the goroutine runs
 	let     bool       // u is no longer ours
@@ -69,7 +64,7 @@ func readsAhead(out *output, u *UpConn, have int, left int64) *ahead {
 	if rest := want % bigSize; rest > 0 {
 		granted += aheadBlock(rest)
 	}
-	if !aheadRoom.take(granted) {
+	if !takeAhead(granted) {
 		return nil
 	}
 	a := &ahead{out: out, u: u, granted: granted, want: want}
@@ -94,7 +89,7 @@ func (a *ahead) space() *[]byte {
 	switch {
 	case n <= a.granted:
 		a.granted -= n
-	case a.size+n > aheadStream || !aheadRoom.take(n):
+	case a.size+n > aheadStream || !takeAhead(n):
 		return nil
 	}
 	a.size += n
@@ -186,7 +181,7 @@ func (a *ahead) drop() {
 	a.blocks[0] = nil
 	a.blocks = a.blocks[1:]
 	a.size -= cap(b)
-	aheadRoom.give(cap(b))
+	giveAhead(cap(b))
 	giveBuffer(b)
 }
 
@@ -228,7 +223,7 @@ func (a *ahead) close() {
 	for len(a.blocks) > 0 {
 		a.drop()
 	}
-	aheadRoom.give(a.granted)
+	giveAhead(a.granted)
 	a.granted = 0
 }
 

@@ -49,7 +49,7 @@ func (f *front) dialNarrow(t testing.TB) *client {
 // allRoomIsBack fails unless everything that was read ahead was given back.
 func allRoomIsBack(t testing.TB) {
 	t.Helper()
-	eventually(t, "the room is given back", func() bool { return aheadRoom.left.Load() == aheadTotal })
+	eventually(t, "the room is given back", func() bool { return aheadUsed.Load() == 0 })
 }
 
 // framed is body with the framing of a response.
@@ -129,10 +129,10 @@ func TestReadAheadLosesNothing(t *testing.T) {
 func TestReadAheadIsBounded(t *testing.T) {
 	const size, fit, clients = 600 << 10, 3, 8
 	kept := aheadTotal - fit*(size+bigSize)
-	if !aheadRoom.take(kept) {
+	if !takeAhead(kept) {
 		t.Fatal("no room")
 	}
-	giveBack := sync.OnceFunc(func() { aheadRoom.give(kept) })
+	giveBack := sync.OnceFunc(func() { giveAhead(kept) })
 	defer giveBack()
 	body := randomBytes(size)
 	f, h := startRelay(t, script(t, func(nc *client) {
@@ -153,8 +153,8 @@ func TestReadAheadIsBounded(t *testing.T) {
 	eventually(t, "all were asked", func() bool { _, active := f.Conns(); return active == clients })
 	eventually(t, "some servers are free", func() bool { return held() == clients-fit })
 	time.Sleep(100 * time.Millisecond)
-	if n, left := held(), aheadRoom.left.Load(); n != clients-fit || left < 0 {
-		t.Errorf("%d servers are held, %d bytes are left", n, left)
+	if n, used := held(), aheadUsed.Load(); n != clients-fit || used > aheadTotal {
+		t.Errorf("%d servers are held, %d bytes are reserved", n, used)
 	}
 	for _, c := range all {
 		if _, got := c.response("GET"); got != string(body) {
@@ -284,7 +284,7 @@ func TestEventsAfterReadAhead(t *testing.T) {
 	}))
 	c := f.dialNarrow(t)
 	c.send(getRoot)
-	eventually(t, "it is read ahead", func() bool { return aheadRoom.left.Load() < aheadTotal-size/2 })
+	eventually(t, "it is read ahead", func() bool { return aheadUsed.Load() > size/2 })
 	resp, err := http.ReadResponse(c.r, nil)
 	if err != nil {
 		t.Fatal(err)
