@@ -26,6 +26,7 @@ type Memory struct {
 	path    string     // "" is no file
 	entries map[string]memoryEntry
 	saved   time.Time
+	due     bool // a goroutine is about to write the file
 }
 
 type memoryEntry struct {
@@ -170,19 +171,37 @@ func (m *Memory) put(name string, now time.Time, change func(*memoryEntry)) {
 		delete(m.entries, oldest)
 	}
 	if age := now.Sub(m.saved); m.path != "" && (age >= memoryEvery || age < 0) {
-		m.saved = now
-		go m.Save()
+		m.saved, m.due = now, true
+		go m.saveDue()
 	}
 }
 
-// Save writes the file, all of it or nothing. An error is logged.
+// saveDue writes the file unless that was done meanwhile.
+func (m *Memory) saveDue() {
+	m.writing.Lock()
+	defer m.writing.Unlock()
+	m.mu.Lock()
+	due := m.due
+	m.mu.Unlock()
+	if due {
+		m.write()
+	}
+}
+
+// Save writes the file, all of it or nothing, and nothing is written after it that was kept before. An error is logged.
 func (m *Memory) Save() {
 	if m == nil {
 		return
 	}
 	m.writing.Lock()
 	defer m.writing.Unlock()
+	m.write()
+}
+
+// write is called with writing held.
+func (m *Memory) write() {
 	m.mu.Lock()
+	m.due = false
 	path := m.path
 	b, err := json.Marshal(memoryFile{memoryVersion, m.entries})
 	known := len(m.entries)

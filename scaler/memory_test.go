@@ -3,6 +3,7 @@ package scaler
 import (
 	"bytes"
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"os"
@@ -131,4 +132,22 @@ func TestLoopRemembers(t *testing.T) {
 			t.Errorf("after a reload, and at its end after 100 s, at %g", last.Clock)
 		}
 	})
+}
+
+// Save is the last to write: a goroutine that was to write the file, and comes later, finds nothing to do.
+func TestNothingIsWrittenBehindSave(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "state.json")
+	m := NewMemory(slog.New(slog.DiscardHandler))
+	m.Configure(file)
+	m.writing.Lock() // the goroutine that keep begins waits
+	m.keep("a", Learned{Clock: 5}, epoch)
+	m.writing.Unlock()
+	m.Save()
+	if err := os.Remove(file); err != nil {
+		t.Fatal(err)
+	}
+	m.saveDue()
+	if _, err := os.Stat(file); !errors.Is(err, os.ErrNotExist) {
+		t.Errorf("it was written again: %v", err)
+	}
 }
