@@ -29,6 +29,7 @@ func composeProgram(t *testing.T, version string) string {
 // while, and said; a service that must not be cloned is not, and that is said too.
 func TestComposeBesideSluice(t *testing.T) {
 	t.Parallel()
+	takesMinutes(t)
 	for _, version := range []string{"v1", "v2"} {
 		t.Run(version, func(t *testing.T) {
 			program := composeProgram(t, version)

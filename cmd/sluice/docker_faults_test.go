@@ -14,6 +14,7 @@ import (
 // A Docker Engine that is restarted, or killed and started again, while its containers live on, takes no server away:
 // traffic goes on, and what was decided meanwhile is done when it is back.
 func TestRestartedEngineLeavesTrafficAlone(t *testing.T) {
+	takesMinutes(t)
 	d := newOwnEngine(t, `{"live-restore": true}`)
 	_, owner := docker(t)
 	s := start(t, containerConfig(owner, d.image(owner), d.socket(), `min = 2, max = 4, queued_per_replica = 100, cooldown_down = "2s"`))

@@ -70,6 +70,7 @@ func peersFolder(t *testing.T) string {
 // load, and nothing lost by the other.
 func TestTwoGatewaysScaleAsOne(t *testing.T) {
 	t.Parallel()
+	takesMinutes(t)
 	d, owner := docker(t)
 	dir := peersFolder(t)
 	cfg := fmt.Sprintf("peers.dir = %q", dir) +

@@ -151,6 +151,7 @@ func TestScalerApart(t *testing.T) {
 
 // A scaler that is killed, or hangs, freezes scaling and nothing else; all goes on when it is back.
 func TestScalerApartDiesAndHangs(t *testing.T) {
+	takesMinutes(t)
 	d, owner := docker(t)
 	k, s := scalerApart(t, d, containerConfig(owner, d.image(owner), d.socket(), `min = 2, max = 4, queued_per_replica = 100`))
 	k.launch()

@@ -143,6 +143,7 @@ func (n *swarmNode) tasks(service string) []string {
 
 func TestSwarm(t *testing.T) {
 	t.Parallel()
+	takesMinutes(t)
 	n := newSwarm(t)
 	for _, tt := range []struct {
 		name string
