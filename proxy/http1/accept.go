@@ -12,14 +12,8 @@ import (
 type NamedListener struct {
 	net.Listener
 	Name string
-}
-
-// SetDeadline bounds Accept if the listener can.
-func (l NamedListener) SetDeadline(t time.Time) error {
-	if d, ok := l.Listener.(interface{ SetDeadline(time.Time) error }); ok {
-		return d.SetDeadline(t)
-	}
-	return l.Close()
+	// Open makes its connections ready; nil: they are as they come.
+	Open Opener
 }
 
 const (
@@ -37,10 +31,11 @@ var refusal = []byte("HTTP/1.1 503 Service Unavailable\r\nContent-Length: 13\r\n
 // idle ones make room, or new ones are answered 503. Running out of descriptors or memory does not end it: it answers
 // 503 with a descriptor kept for that, pauses and goes on. Other errors are returned.
 func (s *Server) Serve(l net.Listener) error {
-	name := l.Addr().String()
-	if named, ok := l.(NamedListener); ok {
-		name = named.Name
+	named, ok := l.(NamedListener)
+	if !ok {
+		named = NamedListener{Listener: l, Name: l.Addr().String()}
 	}
+	l = named.Listener
 	s.mu.Lock()
 	if s.draining.Load() {
 		s.mu.Unlock()
@@ -70,19 +65,19 @@ func (s *Server) Serve(l net.Listener) error {
 		if err == nil {
 			pause = 0
 			if !s.full(limit) {
-				s.start(nc, name)
+				s.start(nc, named)
 				continue
 			}
 			now := time.Now()
 			if now.Sub(looked) > acceptPauseMin && s.shedIdle(1) {
-				s.start(nc, name)
+				s.start(nc, named)
 				continue
 			}
 			looked = now
 			if now.Sub(warned) > warnPause {
 				warned = now
 				open, active := s.Conns()
-				s.log().Warn("too many connections", "listener", name, "open", open, "active", active, "descriptors", limit)
+				s.log().Warn("too many connections", "listener", named.Name, "open", open, "active", active, "descriptors", limit)
 			}
 			refuse(nc)
 			continue
@@ -103,12 +98,12 @@ func (s *Server) Serve(l net.Listener) error {
 			return err
 		}
 		if pause == 0 {
-			s.log().Warn("cannot accept connections", "listener", name, "error", err)
+			s.log().Warn("cannot accept connections", "listener", named.Name, "error", err)
 		}
 		pause = min(max(2*pause, acceptPauseMin), acceptPauseMax)
 		if spare != nil {
 			_ = spare.Close()
-			if s.refuseOne(l, name) {
+			if s.refuseOne(named) {
 				pause = acceptPauseMin // there may be more of them, and nobody should wait long to be told
 			}
 			spare, _ = os.Open(os.DevNull)
@@ -154,14 +149,14 @@ func outOfResources(err error) bool {
 
 // refuseOne takes one connection with the descriptor that was just freed and tells it to come back later.
 // It reports whether there was one to be told.
-func (s *Server) refuseOne(l net.Listener, name string) bool {
+func (s *Server) refuseOne(l NamedListener) bool {
 	start := time.Now()
 	nc, err := l.Accept()
 	if err != nil {
 		return false // another took the descriptor, or l is closed: the next Accept tells
 	}
 	if time.Since(start) > acceptPauseMax {
-		s.start(nc, name) // nobody had waited any more; this one came later
+		s.start(nc, l) // nobody had waited any more; this one came later
 		return false
 	}
 	refuse(nc)

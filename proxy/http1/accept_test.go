@@ -121,7 +121,7 @@ func TestNamedListenerAndAddresses(t *testing.T) {
 	}
 	f := serveOn(t, &Server{Handler: handlerFunc(func(c *Conn) {
 		reply(c, c.Listener()+" "+c.RemoteAddr().String()+" "+c.LocalAddr().String())
-	})}, NamedListener{l, ":8080"})
+	})}, NamedListener{Listener: l, Name: ":8080"})
 	c := f.dial(t)
 	c.send(getRoot)
 	if _, body := c.response("GET"); body != ":8080 "+c.LocalAddr().String()+" "+f.addr {

@@ -1,12 +1,14 @@
 package http1
 
 import (
+	"bytes"
 	"errors"
 	"net"
 	"net/netip"
 	"runtime/debug"
 	"sync"
 	"sync/atomic"
+	"syscall"
 	"time"
 )
 
@@ -16,11 +18,15 @@ type Conn struct {
 	// Data is the handler's own state of this connection; it stays from request to request.
 	Data any
 
-	server   *Server
-	nc       net.Conn
-	listener string
-	remote   netip.AddrPort
-	local    netip.AddrPort
+	server  *Server
+	nc      net.Conn
+	socket  net.Conn        // as it was accepted: what nc, encrypted or not, ends in
+	raw     syscall.RawConn // of socket; nil where there is none
+	origin  Origin
+	opener  Opener // nil: ready as it comes
+	stream  bool   // one request of a connection that another Conn counts
+	mayTurn bool   // to HTTP/2: no request was received yet
+	turned  bool   // it has
 
 	in   input
 	out  output
@@ -65,9 +71,10 @@ type Conn struct {
 	goneFunc func()
 }
 
-func newConn(s *Server, nc net.Conn, listener string) *Conn {
-	c := &Conn{server: s, nc: nc, listener: listener, remote: addrPort(nc.RemoteAddr()), local: addrPort(nc.LocalAddr())}
+func newConn(s *Server, nc net.Conn, o Origin) *Conn {
+	c := &Conn{server: s, nc: nc, socket: nc, origin: o}
 	c.in.init(nc)
+	c.raw = c.in.raw
 	c.out.init(nc, c.in.raw)
 	c.out.timeout = s.settings().BodyTimeout
 	c.body.conn = c
@@ -89,17 +96,20 @@ func (c *Conn) Head() *Head { return &c.head }
 // Body is the request's body.
 func (c *Conn) Body() *Body { return &c.body }
 
+// Origin says who the client is and how its connection came. It does not change between requests.
+func (c *Conn) Origin() *Origin { return &c.origin }
+
 // RemoteAddr is the client's address; IPv4 is never in its IPv6 form.
-func (c *Conn) RemoteAddr() netip.AddrPort { return c.remote }
+func (c *Conn) RemoteAddr() netip.AddrPort { return c.origin.Remote }
 
 // LocalAddr is the address that the client connected to.
-func (c *Conn) LocalAddr() netip.AddrPort { return c.local }
+func (c *Conn) LocalAddr() netip.AddrPort { return c.origin.Local }
 
-// Listener is the name of the listener: NamedListener.Name or else its address.
-func (c *Conn) Listener() string { return c.listener }
+// Listener is the name of the listener.
+func (c *Conn) Listener() string { return c.origin.Listener }
 
-// TLS tells that the client's bytes come encrypted. Always false for now.
-func (c *Conn) TLS() bool { return false }
+// TLS tells that the client's bytes come encrypted.
+func (c *Conn) TLS() bool { return c.origin.TLS != nil }
 
 // Started tells that the response head was given to WriteHead.
 func (c *Conn) Started() bool { return c.started }
@@ -154,7 +164,13 @@ func (c *Conn) setHandling(on bool) {
 func (c *Conn) serve() {
 	defer c.close()
 	defer c.recovered("connection")
+	if !c.open() {
+		return
+	}
 	for first := true; c.await(first) && c.request(); first = false {
+	}
+	if c.turned {
+		c.serveHTTP2(unreadConn{c.nc, bytes.NewReader(bytes.Clone(c.in.b[:c.in.end]))})
 	}
 }
 
@@ -263,9 +279,14 @@ func (c *Conn) receive() bool {
 	c.out.timeout = set.BodyTimeout
 	deadlineSet := false
 	for {
+		if c.mayTurn && asksHTTP2(in.b[:in.end]) {
+			c.turned = !c.within
+			return false
+		}
 		n, err := c.head.ParseRequest(in.b[:in.end], lim)
 		if err == nil {
 			in.head, in.pos = n, n
+			c.mayTurn = false
 			break
 		}
 		if err != ErrMore {
@@ -352,7 +373,7 @@ func (c *Conn) handle() (returned bool) {
 // recovered ends the connection when its goroutine panics: that request is lost, the process lives.
 func (c *Conn) recovered(where string) {
 	if v := recover(); v != nil {
-		c.server.log().Error("panic", "in", where, "panic", v, "client", c.remote.String(), "stack", string(debug.Stack()))
+		c.server.log().Error("panic", "in", where, "panic", v, "client", c.origin.Remote.String(), "stack", string(debug.Stack()))
 		c.cut()
 	}
 }

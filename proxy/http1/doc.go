@@ -11,6 +11,9 @@
 // inside of the wait for its answer (readhead.go), a large body of known length passes through a pipe (splice_linux.go), and what a
 // slow client does not take is read ahead (ahead.go). How many clients are taken depends on what is left for servers (room.go).
 //
+// What a connection needs before its first request (PROXY protocol, TLS) is an Opener's, HTTP/2 is handed over whole and its streams come
+// back as connections of one request (origin.go).
+//
 // All reading goes through input, all writing through output; an epoll of our own (watch_linux.go) tells when a client leaves.
 // A kept-alive request allocates nothing.
 package http1

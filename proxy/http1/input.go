@@ -36,7 +36,7 @@ type input struct {
 }
 
 func (in *input) init(nc net.Conn) {
-	in.nc = nc
+	in.nc, in.raw = nc, nil
 	if sc, ok := nc.(syscall.Conn); ok {
 		if raw, err := sc.SyscallConn(); err == nil {
 			in.raw = raw

@@ -96,7 +96,7 @@ func TestDeadlineIsMovedSeldomAndNeverEarly(t *testing.T) {
 
 func TestGoneIsToldOnlyWhileHandling(t *testing.T) {
 	a, _ := pair(t)
-	c := newConn(&Server{}, a, "")
+	c := newConn(&Server{}, a, Origin{})
 	called := 0
 	c.SetGone(func() { called++ })
 	c.clientLeft()

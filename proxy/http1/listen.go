@@ -18,9 +18,6 @@ func Listen(ctx context.Context, addr string) (net.Listener, error) {
 
 // acceptAtOnce ends the waiting of connections in the kernel for their first bytes: a listener that is to be closed must see them.
 func acceptAtOnce(l net.Listener) {
-	if named, ok := l.(NamedListener); ok {
-		l = named.Listener
-	}
 	if sc, ok := l.(syscall.Conn); ok {
 		if raw, err := sc.SyscallConn(); err == nil {
 			deferAccept(raw, 0)

@@ -34,6 +34,10 @@ type Server struct {
 	// Refuse answers a request whose head was not accepted, as a Handler would; Connection: close is decided already and
 	// Head holds only what was understood. nil = a bare answer with the reason code.
 	Refuse func(c *Conn, err *ProtocolError)
+	// HTTP2 serves a connection of HTTP/2 until its end: one on which TLS has agreed on it, or whose first bytes are the preface,
+	// which nc gives once more. It gives each request to ServeStream; once drain is closed it takes no new ones and ends
+	// when those under way have. nil = HTTP/2 is refused.
+	HTTP2 func(nc net.Conn, o Origin, drain <-chan struct{})
 
 	changed  atomic.Pointer[Settings] // by Configure; nil before
 	draining atomic.Bool
@@ -47,6 +51,7 @@ type Server struct {
 	conns     map[*Conn]struct{}
 	listeners map[net.Listener]struct{}
 	empty     chan struct{} // closed when the last connection is gone; made by Shutdown
+	drain     chan struct{} // closed by Shutdown; made by drained
 	accepted  recently
 }
 
@@ -73,8 +78,10 @@ func (s *Server) Conns() (open, active int) {
 	return len(s.conns), int(s.active.Load())
 }
 
-func (s *Server) start(nc net.Conn, listener string) {
-	c := newConn(s, nc, listener)
+func (s *Server) start(nc net.Conn, l NamedListener) {
+	c := newConn(s, nc, Origin{Listener: l.Name, Remote: addrPort(nc.RemoteAddr()), Local: addrPort(nc.LocalAddr())})
+	c.opener = l.Open
+	c.mayTurn = s.HTTP2 != nil
 	c.watch = startWatch(c)
 	c.fresh = true
 	s.fresh.Add(1)
@@ -124,6 +131,21 @@ func (s *Server) serveConns(c *Conn) {
 	}
 }
 
+// drained is closed by Shutdown.
+func (s *Server) drained() <-chan struct{} {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.drain == nil {
+		drain := make(chan struct{})
+		if s.draining.Load() { // Shutdown may be about to close what it finds
+			close(drain)
+			return drain
+		}
+		s.drain = drain
+	}
+	return s.drain
+}
+
 func (s *Server) remove(c *Conn) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -142,6 +164,9 @@ func (s *Server) Shutdown(ctx context.Context) error {
 	s.draining.Store(true)
 	end := time.Now().Add(s.grace())
 	s.mu.Lock()
+	if s.drain != nil {
+		close(s.drain)
+	}
 	for c := range s.conns {
 		c.lameDuck(end)
 	}

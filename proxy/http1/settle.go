@@ -21,7 +21,7 @@ func (c *Conn) settle() bool {
 	case c.ended:
 		return false
 	case c.body.lent:
-		c.server.log().Error("handler returned without giving up its server connection", "client", c.remote.String())
+		c.server.log().Error("handler returned without giving up its server connection", "client", c.origin.Remote.String())
 		c.Abort()
 		return false
 	case !c.started:
@@ -29,6 +29,9 @@ func (c *Conn) settle() bool {
 		c.answer(500, "internal", "no answer was made")
 	case !c.finished:
 		c.Abort()
+		return false
+	}
+	if c.stream {
 		return false
 	}
 	whole := c.body.eof
@@ -104,21 +107,24 @@ func (c *Conn) cut() {
 		disconnect(c.in.raw)
 		return
 	}
-	if l, ok := c.nc.(interface{ SetLinger(int) error }); ok {
+	c.reset()
+	_ = c.socket.Close()
+}
+
+// reset makes the next close one that the client takes for an error.
+func (c *Conn) reset() {
+	if l, ok := c.socket.(interface{ SetLinger(int) error }); ok {
 		_ = l.SetLinger(0)
 	}
-	_ = c.nc.Close()
 }
 
 // cutFromOutside is cut for other goroutines. A handler that was called inside of a read holds the descriptor.
 func (c *Conn) cutFromOutside() {
-	if l, ok := c.nc.(interface{ SetLinger(int) error }); ok {
-		_ = l.SetLinger(0)
+	c.reset()
+	if c.raw != nil {
+		disconnect(c.raw)
 	}
-	if c.in.raw != nil {
-		disconnect(c.in.raw)
-	}
-	go c.nc.Close()
+	go c.socket.Close()
 }
 
 func (c *Conn) close() {

@@ -51,7 +51,7 @@ var theWatcher = sync.OnceValue(func() *watcher {
 
 func startWatch(c *Conn) watch {
 	w := theWatcher()
-	if w == nil || c.in.raw == nil {
+	if w == nil || c.raw == nil {
 		return watch{-1, 0}
 	}
 	w.mu.Lock()
@@ -67,7 +67,7 @@ func startWatch(c *Conn) watch {
 	w.mu.Unlock()
 
 	added := false
-	_ = c.in.raw.Control(func(fd uintptr) {
+	_ = c.raw.Control(func(fd uintptr) {
 		event := syscall.EpollEvent{Events: rdhupEdge, Fd: id.slot, Pad: id.generation}
 		added = syscall.EpollCtl(w.fd, syscall.EPOLL_CTL_ADD, int(fd), &event) == nil
 	})

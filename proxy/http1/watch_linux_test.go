@@ -7,7 +7,7 @@ import (
 // An event that was fetched before its connection was closed does not reach the next one in the same slot.
 func TestStaleEventReachesNobody(t *testing.T) {
 	a, _ := pair(t)
-	first := newConn(&Server{}, a, "")
+	first := newConn(&Server{}, a, Origin{})
 	id := startWatch(first)
 	w := theWatcher()
 	if w.lookup(id) != first {
@@ -15,7 +15,7 @@ func TestStaleEventReachesNobody(t *testing.T) {
 	}
 	stopWatch(id)
 	b, _ := pair(t)
-	second := newConn(&Server{}, b, "")
+	second := newConn(&Server{}, b, Origin{})
 	again := startWatch(second)
 	defer stopWatch(again)
 	if again.slot != id.slot {

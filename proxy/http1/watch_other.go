@@ -23,7 +23,7 @@ var watched struct {
 func (w watch) watches() bool { return w.conn != nil }
 
 func startWatch(c *Conn) watch {
-	if c.in.raw == nil {
+	if c.raw == nil {
 		return watch{}
 	}
 	watched.mu.Lock()
@@ -58,7 +58,7 @@ func lookAround() {
 		}
 		var left []*Conn
 		for c := range watched.conns {
-			if !c.Gone() && peek(c.in.raw) == peekEnd {
+			if !c.Gone() && peek(c.raw) == peekEnd {
 				left = append(left, c)
 			}
 		}
