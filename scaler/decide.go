@@ -50,7 +50,10 @@ type State struct {
 	Demand int
 	// Learned is what the law knows, for sizing without an objective.
 	Learned Learned
+	// Law is what the law alone would have decided. Wanted is another number where one that stays is better (Levels).
+	Law int
 
+	need     int // replicas for what the law last expected, whatever it holds
 	begun    bool
 	at       time.Time        // of the last call
 	upAt     time.Time        // of the last step up
@@ -70,7 +73,7 @@ type Decision struct {
 	Wanted int
 	// Reason is in words: "queue 84, 3 s old: 5 replicas".
 	Reason string
-	// Code is the reason as a metrics label: load, burst, queue, in_flight, saturated, query, cpu, memory, wake, idle, pin, start,
+	// Code is the reason as a metrics label: load, burst, queue, kept, in_flight, saturated, query, cpu, memory, wake, idle, pin, start,
 	// bounds, budget when the number changes; also hold, stale, clock, starting, cooldown_up, cooldown_down
 	// when it does not.
 	Code string
@@ -92,7 +95,7 @@ func Decide(s Sizing, st State, sig Signal, now time.Time) (State, Decision) {
 	if !st.begun {
 		st.begun = true
 		st.Wanted = clamp(sig.Replicas, low, high)
-		st.Demand = st.Wanted
+		st.Demand, st.Law = st.Wanted, st.Wanted
 		st.window = st.remember(recommendation{now, st.Wanted}, s.CooldownDown) // what is found stays as long as what was decided
 		if st.Wanted > 0 || !waits || s.Pinned {
 			return st, s.result(st.Wanted, fmt.Sprintf("found %d", sig.Replicas), "start")
@@ -117,6 +120,8 @@ func Decide(s Sizing, st State, sig Signal, now time.Time) (State, Decision) {
 		why, code = "the clock jumped: held", "clock"
 	case !measured:
 		why, code = "no fresh measurement: held", "stale"
+	case s.predictive():
+		want, why, code = st.follow(s, sig, now, low, high)
 	default:
 		want, why, code = st.weigh(s, sig, now)
 	}
@@ -133,8 +138,51 @@ func Decide(s Sizing, st State, sig Signal, now time.Time) (State, Decision) {
 	if bounded > current {
 		st.upAt = now
 	}
+	if !s.predictive() || code == "pin" || code == "wake" {
+		st.Law = bounded
+	}
 	st.Wanted = bounded
 	return st, s.result(bounded, why, code)
+}
+
+// follow is the law, or where keeping a number of replicas has been better that number and what is needed at the moment: then the law's
+// hold has nothing more to give.
+func (st *State) follow(s Sizing, sig Signal, now time.Time, low, high int) (want int, why, code string) {
+	current, law := st.Wanted, st.Law
+	st.Wanted = law
+	want, why, code = st.weigh(s, sig, now)
+	st.Wanted, st.Law = current, clamp(want, low, high)
+	if sig.Length > 0 && !sig.Partial {
+		st.Learned.Levels.learn(sig.Length.Seconds(), sig.Arrived, st.Learned.Service.Mean, s.slots(sig), sig.Start.Seconds(), st.Law)
+	}
+	kept := st.Learned.Levels.kept()
+	switch {
+	case code == "stale":
+		want = max(want, current)
+	case kept > 0 && want > 0 && code != "starting" && max(kept, st.need) != want:
+		want = max(kept, st.need)
+		st.Demand = want
+		why, code = join(why, "keeping "+replicas(kept)+" has been better"), "kept"
+	}
+	if law == current && st.Law == want {
+		return want, why, code // weigh has kept to the limits of a step
+	}
+	return st.limit(s, want, now), why, code
+}
+
+// limit is want as far as cooldown_up and the limits of a step allow it.
+func (st *State) limit(s Sizing, want int, now time.Time) int {
+	current := st.Wanted
+	switch {
+	case want > current && !st.upAt.IsZero() && now.Sub(st.upAt) < s.CooldownUp, want < current && now.Before(st.downFrom):
+		return current
+	case s.StepUp > 0 && want > current+s.StepUp:
+		return current + s.StepUp
+	case s.StepDown > 0 && want < current-s.StepDown:
+		st.downFrom = now.Add(s.CooldownDown)
+		return current - s.StepDown
+	}
+	return want
 }
 
 // weigh decides on a fresh signal, before the bounds, and remembers the demand of now.
@@ -147,6 +195,7 @@ func (st *State) weigh(s Sizing, sig Signal, now time.Time) (want int, why, code
 			st.Learned = st.Learned.learn(s, sig)
 		}
 		need, why, code = s.leadTime(&st.Learned, sig)
+		st.need = need
 		hold, small = s.holds(&st.Learned, sig)
 		if s.Min == 0 && sig.Idle >= s.ToZeroAfter {
 			need = 0

@@ -22,6 +22,8 @@ type Learned struct {
 	Plans Peaks `json:"plans"`
 	// Gaps are how long replicas were without work.
 	Gaps Gaps `json:"gaps"`
+	// Levels are what numbers of replicas that stay would have done.
+	Levels Levels `json:"levels"`
 }
 
 // features are what is known of the load now, in requests in service.

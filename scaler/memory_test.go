@@ -19,7 +19,7 @@ import (
 func TestMemory(t *testing.T) {
 	h := open(t, lawful, 1, 4, time.Second, 5*time.Second)
 	h.seconds(300, 9)
-	learned := h.state.Learned
+	learned := lasting(h.state.Learned)
 	dir := t.TempDir()
 	file := filepath.Join(dir, "state.json")
 	var out bytes.Buffer

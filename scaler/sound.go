@@ -32,6 +32,9 @@ func (l *Learned) Sound() bool {
 			return false
 		}
 	}
+	if v := &l.Levels; !positive(v.Late[:]...) || !positive(v.Seconds, v.LawCost, v.LawLate) {
+		return false
+	}
 	s := l.Service
 	return l.Gaps.Level >= 0 && finite(f.Products[:]...) && finite(f.Weights[:]...) && positive(l.Margin.Buckets[:]...) && positive(l.Gaps.Counts[:]...) &&
 		positive(l.Clock, l.Load, f.Seconds, l.Bursts.Seen, l.Bursts.Kept, l.Gaps.Best, s.Finished, s.Served, s.Occupied, s.RecentlyFinished, s.RecentlyOccupied, s.Mean)
