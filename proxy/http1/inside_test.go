@@ -1,7 +1,6 @@
 package http1
 
 import (
-	"errors"
 	"io"
 	"strconv"
 	"strings"
@@ -102,41 +101,4 @@ func TestRequestsInOneReadAndInPieces(t *testing.T) {
 			}
 		}
 	}
-}
-
-// A server that ends its side in the moment between the check of a kept connection and the request, and does not reset it, leaves the
-// wait for its answer without an edge: it is found out after lookAgain.
-func TestHalfClosedServerIsFoundOut(t *testing.T) {
-	t.Parallel()
-	half, closed := make(chan struct{}), make(chan struct{})
-	tr := NewTransport(script(t, func(nc *client) {
-		if _, err := nc.readHead(); err != nil {
-			return
-		}
-		nc.send(okEmpty)
-		<-half
-		_ = nc.CloseWrite()
-		close(closed)
-		_, _ = nc.rest()
-	}), TransportConfig{KeepAlive: time.Minute})
-	u := exchange(t, tr, nil, getRoot)
-	if _, err := u.ReadHead([]byte("GET")); err != nil {
-		t.Fatal(err)
-	}
-	u.Release()
-	u, err := tr.Get(nil)
-	if err != nil || !u.Reused() {
-		t.Fatal("not the kept connection")
-	}
-	close(half)
-	<-closed
-	time.Sleep(20 * time.Millisecond) // the FIN crosses loopback
-	if err := u.Send([]byte(getRoot), nil); err != nil {
-		t.Fatal(err)
-	}
-	start := time.Now()
-	if _, err := u.ReadHead([]byte("GET")); !errors.Is(err, ErrServerClosed) || time.Since(start) > 4*lookAgain {
-		t.Errorf("%v after %v", err, time.Since(start))
-	}
-	u.Close()
 }

@@ -12,6 +12,9 @@ import (
 // request body when it could not be read on (BodyErr).
 func (u *UpConn) ReadHead(method []byte) (*Head, error) {
 	in := &u.in
+	if u.reused && u.found != peekQuiet { // what lies there is not the answer
+		return nil, ErrServerClosed
+	}
 	in.recycle()
 	in.keep = false
 	if err := u.await(); err != nil {
@@ -49,7 +52,13 @@ func (u *UpConn) sendAndWait() error {
 	if u.askFailed != nil {
 		return u.writeError(u.askFailed)
 	}
-	if u.unsent = false; partsLen(&u.out.parts) > 0 { // the kernel took a part: the rest goes the way that can wait
+	if u.unsent { // nor is it sent: the connection is stale, or could not be waited on
+		if err == nil {
+			err = io.EOF
+		}
+		return u.headFailed(err)
+	}
+	if partsLen(&u.out.parts) > 0 { // the kernel took a part: the rest goes the way that can wait
 		if err := u.out.writeParts(); err != nil {
 			return u.writeError(err)
 		}
@@ -66,9 +75,13 @@ func (u *UpConn) sendAndWait() error {
 	return nil
 }
 
-// askFD is a RawConn.Read callback: the first call writes, the others read; false waits until the descriptor is readable.
+// askFD is a RawConn.Read callback: the first call looks and writes, the others read; false waits until the descriptor is readable. What
+// was there before the wait was armed makes no edge.
 func (u *UpConn) askFD(fd uintptr) bool {
 	if u.unsent {
+		if u.found = peekFD(int(fd)); u.stale() {
+			return true
+		}
 		u.unsent = false
 		n, err := sendParts(fd, &u.out.parts)
 		u.out.written.Add(int64(n))
@@ -77,15 +90,16 @@ func (u *UpConn) askFD(fd uintptr) bool {
 			err = nil
 		}
 		u.askFailed = err
-		return err != nil || partsLen(&u.out.parts) > 0
+		if err != nil || partsLen(&u.out.parts) > 0 {
+			return true
+		}
+		if u.found == peekQuiet {
+			return false
+		}
 	}
 	u.askN, u.askErr = recv(fd, u.in.b[u.in.end:])
 	return u.askErr != syscall.EAGAIN
 }
-
-// lookAgain is after how long of waiting ReadHead looks whether an end of the stream came in the moment before the wait was armed. It
-// would make no edge, and only a server that leaves its side half open would not reset the connection when the request arrives.
-const lookAgain = 5 * time.Second
 
 // readMore reads until there is something new to parse.
 func (u *UpConn) readMore(lim Limits) error {
@@ -111,16 +125,11 @@ func (u *UpConn) headFailed(err error) error {
 		return why
 	}
 	if isTimeout(err) {
-		if !u.looks {
-			u.in.deadline.unknown()
-			return ErrFirstByteTimeout
-		}
-		u.looks = false
-		u.in.deadline.read(u.nc, max(u.cfg.FirstByte-lookAgain, 0))
-		return nil
+		u.in.deadline.unknown()
+		return ErrFirstByteTimeout
 	}
 	if err == io.EOF {
-		if !u.begun {
+		if !u.begun && u.Sent() {
 			acked, ok := int64(0), false
 			if u.in.raw != nil {
 				acked, ok = bytesAcked(u.in.raw)
@@ -178,11 +187,7 @@ func (u *UpConn) learnKeepAlive(value []byte) {
 // await starts the time for the first byte, or leaves that to the goroutine that still sends.
 func (u *UpConn) await() error {
 	if u.request == nil {
-		timeout := u.cfg.FirstByte
-		if u.looks = u.unsent && (timeout == 0 || timeout > lookAgain); u.looks {
-			timeout = lookAgain
-		}
-		u.in.deadline.read(u.nc, timeout)
+		u.in.deadline.read(u.nc, u.cfg.FirstByte)
 		return u.ended()
 	}
 	u.mu.Lock()

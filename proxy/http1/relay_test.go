@@ -173,11 +173,6 @@ func (h *relayHandler) Handle(c *Conn) {
 			return
 		}
 	}
-	u, err := h.t.Get(&x.cancel)
-	if err != nil {
-		h.fail(c, err)
-		return
-	}
 	head := c.Head()
 	websocket := head.Websocket()
 	head.DropHopByHop()
@@ -191,23 +186,34 @@ func (h *relayHandler) Handle(c *Conn) {
 	}
 	if websocket {
 		out = append(out, "Connection: Upgrade\r\nUpgrade: websocket\r\n"...)
-		u.AllowUpgrade()
 	}
-	out = append(out, "\r\n"...)
-	x.out = out
-	err = u.Send(out, c.Body())
-	if err != nil && !errors.Is(err, ErrServerClosed) {
-		u.Close()
-		h.fail(c, err)
-		return
-	}
+	x.out = append(out, "\r\n"...)
+	var u *UpConn
+	var r *Head
 	for {
-		r, err := u.ReadHead(head.Method())
-		if err != nil {
-			u.Close()
+		var err error
+		if u, err = h.t.Get(&x.cancel); err != nil {
 			h.fail(c, err)
 			return
 		}
+		if websocket {
+			u.AllowUpgrade()
+		}
+		if err = u.Send(x.out, c.Body()); err == nil || errors.Is(err, ErrServerClosed) {
+			r, err = u.ReadHead(head.Method())
+		}
+		if err == nil {
+			break
+		}
+		stale := u.Reused() && !u.Delivered() && c.Body().Rewindable()
+		u.Close()
+		if !stale {
+			h.fail(c, err)
+			return
+		}
+		c.Body().Rewind()
+	}
+	for {
 		r.DropHopByHop()
 		out = append(x.out[:0], r.StatusLine()...)
 		out = append(out, "\r\n"...)
@@ -223,6 +229,12 @@ func (h *relayHandler) Handle(c *Conn) {
 		}
 		if r.Status() < 200 {
 			if err := c.WriteInterim(append(out, "\r\n"...)); err != nil {
+				u.Close()
+				h.fail(c, err)
+				return
+			}
+			var err error
+			if r, err = u.ReadHead(head.Method()); err != nil {
 				u.Close()
 				h.fail(c, err)
 				return
@@ -249,7 +261,7 @@ func (h *relayHandler) Handle(c *Conn) {
 	if x.u != nil {
 		trailers = u.Body().Trailers()
 	}
-	err = c.Finish(trailers)
+	err := c.Finish(trailers)
 	if x.u != nil {
 		u.Release()
 	}

@@ -24,6 +24,9 @@ func (u *UpConn) Send(head []byte, body *Body) error {
 			u.sendLater(nil)
 			return nil
 		}
+		if err := u.look(); err != nil {
+			return err
+		}
 		if err := u.out.write(head); err != nil {
 			return u.writeError(err)
 		}
@@ -39,6 +42,9 @@ func (u *UpConn) Send(head []byte, body *Body) error {
 		}
 		u.sendLater(view)
 		return nil
+	}
+	if err := u.look(); err != nil { // before anything is taken of the body
+		return err
 	}
 	whole, err := u.sendReady(body)
 	if err == nil && whole && !u.Sent() && u.sendsLater() {

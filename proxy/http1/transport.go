@@ -105,8 +105,16 @@ func (t *Transport) learn(d time.Duration) {
 	}
 }
 
-// Get gives a connection for one exchange: the kept one that was used last and on which nothing has happened since — one with
-// bytes or a FIN waiting is closed, for those bytes must not become the answer to the next request (RFC 9112 §9.2) — or a new one.
+// endedAfter is told of a kept connection that its server ended when it was unused for at most that long: it keeps them for less.
+func (t *Transport) endedAfter(unused time.Duration) {
+	if d := unused / 2; d > minLearned {
+		t.learn(d)
+	}
+}
+
+// Get gives a connection for one exchange: the kept one that was used last, or a new one. Whether the server has ended the kept one, or
+// sent something that must not become the answer to the next request (RFC 9112 §9.2), is found out before the first byte is sent on
+// it: Send or ReadHead fails with ErrServerClosed then, Delivered is false, and after Close the next Get gives another one.
 // Errors: ErrConnectRefused, ErrConnectTimeout, ErrConnect, ErrCanceled, ErrClosed; with each of them nothing was sent. The
 // connection is given up with Release, Close or Conn.Tunnel.
 func (t *Transport) Get(c *Cancel) (*UpConn, error) {
@@ -115,26 +123,16 @@ func (t *Transport) Get(c *Cancel) (*UpConn, error) {
 		if u == nil {
 			return t.Dial(c)
 		}
-		age := uptime() - u.since
-		if age > t.keepFor() {
+		if uptime()-u.since > t.keepFor() {
 			u.shut()
 			continue
 		}
-		switch u.peek() {
-		case peekQuiet:
-			if !c.bind(u) {
-				t.push(u)
-				return nil, ErrCanceled
-			}
-			u.begin(c, true)
-			return u, nil
-		case peekEnd:
-			if age/2 > minLearned {
-				t.learn(age / 2)
-			}
-			t.brief.closed(u)
+		if !c.bind(u) {
+			t.push(u)
+			return nil, ErrCanceled
 		}
-		u.shut()
+		u.begin(c, true)
+		return u, nil
 	}
 }
 

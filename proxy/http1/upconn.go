@@ -31,13 +31,12 @@ type UpConn struct {
 	base      int64 // out.written when it began
 	begun     bool  // a byte of a response was received
 	final     bool  // the head that was read last is not interim
-	fin       bool  // the server ended the connection in order before it answered
 	upgrade   bool
 	interim   int
 	delivered bool
-	sent      bool // the whole request went out, or will with ReadHead
-	unsent    bool // it is out.parts: ReadHead sends it
-	looks     bool // the time for the first byte goes on after lookAgain
+	sent      bool       // the whole request went out, or will with ReadHead
+	unsent    bool       // it is out.parts: ReadHead sends it
+	found     peekResult // before the first byte was sent
 
 	canceled atomic.Bool
 	whole    func() // see WhenWhole
@@ -50,9 +49,7 @@ type UpConn struct {
 	awaiting bool  // ReadHead waits: its time runs from the last byte sent
 	bodyErr  error // why the request body could not be read on
 
-	peekFD func(fd uintptr) // made once, as is ask
-	peeked peekResult
-
+	peekFD    func(fd uintptr)      // made once, as is ask
 	ask       func(fd uintptr) bool // askFD
 	askN      int
 	askErr    error // of the read
@@ -67,7 +64,7 @@ func newUpConn(t *Transport, nc net.Conn) *UpConn {
 	u.in.init(nc)
 	u.out.init(nc, u.in.raw)
 	u.body.up = u
-	u.peekFD = func(fd uintptr) { u.peeked = peekFD(int(fd)) }
+	u.peekFD = func(fd uintptr) { u.found = peekFD(int(fd)) }
 	u.ask = u.askFD
 	return u
 }
@@ -79,8 +76,8 @@ func (u *UpConn) begin(c *Cancel, reused bool) {
 	u.cfg = u.t.cfg.Load()
 	u.cancel, u.reused = c, reused
 	u.base = u.out.written.Load()
-	u.begun, u.final, u.fin, u.upgrade, u.sent, u.unsent, u.looks = false, false, false, false, false, false, false
-	u.interim, u.delivered = 0, true
+	u.begun, u.final, u.upgrade, u.sent, u.unsent = false, false, false, false, false
+	u.interim, u.delivered, u.found = 0, true, peekQuiet
 	u.request, u.bodyErr = nil, nil
 	u.sending, u.ending, u.awaiting = false, false, false
 	u.whole = nil
@@ -90,15 +87,6 @@ func (u *UpConn) begin(c *Cancel, reused bool) {
 	u.head.take()
 	u.out.chunked = false
 	u.out.timeout = u.cfg.Idle
-}
-
-func (u *UpConn) peek() peekResult {
-	if u.in.raw == nil {
-		return peekQuiet
-	}
-	u.peeked = peekEnd
-	_ = u.in.raw.Control(u.peekFD)
-	return u.peeked
 }
 
 // Reused tells that the connection served an earlier exchange.
@@ -116,9 +104,9 @@ func (u *UpConn) Sent() bool { return u.out.written.Load() > u.base }
 // Begun tells that a byte of a response was received.
 func (u *UpConn) Begun() bool { return u.begun }
 
-// Delivered tells whether the server may have seen any byte of the request. False when none was sent, or when ReadHead failed
-// because the server had closed in order (FIN) and its kernel acknowledged nothing of it: then the request can be sent again
-// to another server whatever its method. Only Linux tells the latter.
+// Delivered tells whether the server may have seen any byte of the request. False when none was sent, as on a kept connection that was
+// found closed or with bytes on it, or when ReadHead failed because the server had closed in order (FIN) and its kernel acknowledged
+// nothing of it: then the request can be sent again to another server whatever its method. Only Linux tells the latter.
 func (u *UpConn) Delivered() bool { return u.Sent() && u.delivered }
 
 // AllowUpgrade lets ReadHead return a 101: the request that is sent asks for WebSocket.
@@ -202,7 +190,7 @@ func (u *UpConn) Close() {
 	}
 	u.cancel.unbind(u)
 	u.cancel = nil
-	if u.reused && !u.begun && !u.canceled.Load() && u.BodyErr() == nil {
+	if u.reused && !u.begun && u.found != peekData && !u.canceled.Load() && u.BodyErr() == nil {
 		u.t.brief.closed(u)
 	}
 	u.shut()
