@@ -16,6 +16,9 @@ import (
 	"time"
 
 	"github.com/valyala/fasthttp"
+
+	"sluice/proxy/http1"
+	"sluice/proxy/proxyproto"
 )
 
 // Validate reports what is wrong with the check, in words. Zero durations and counts are the defaults.
@@ -83,11 +86,18 @@ func (c *check) run(ctx context.Context, addr string, lim limits) error {
 	}
 	deadline := time.Now().Add(lim.total)
 	dialer := net.Dialer{Timeout: min(lim.connect, lim.total), KeepAlive: -1}
-	conn, err := dialer.DialContext(ctx, "tcp", addr)
+	network, address := http1.Network(addr)
+	conn, err := dialer.DialContext(ctx, network, address)
 	if err != nil {
 		return connectError(addr, err)
 	}
 	defer conn.Close()
+	if c.ProxyProtocol != 0 && c.Port == 0 {
+		// The first bytes: the kernel takes them at once.
+		if _, err := conn.Write(proxyproto.Append(nil, c.ProxyProtocol, proxyproto.Header{Local: true})); err != nil {
+			return connectError(addr, err)
+		}
+	}
 	if c.Path == "" {
 		return nil
 	}
@@ -151,6 +161,9 @@ func (c *check) get(conn net.Conn, addr string) (int, error) {
 	x.req.Reset()
 	x.req.Header.SetMethod(fasthttp.MethodGet)
 	x.req.Header.SetRequestURI(c.Path)
+	if _, ok := http1.SocketPath(addr); ok {
+		addr = "localhost"
+	}
 	x.req.Header.SetHost(cmp.Or(c.Host, addr))
 	x.req.Header.SetUserAgent("sluice-health-check")
 	x.req.Header.SetConnectionClose()

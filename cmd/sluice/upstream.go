@@ -49,7 +49,7 @@ func (u *upstream) start(g *gateway, cfg *config.Upstream) {
 	u.cfg, u.cancel, u.engine = cfg, cancel, g.engine
 	u.source = g.newSource(u.name, cfg)
 	g.peers.fence(&u.source)
-	u.watcher = discovery.NewWatcher(u.ground, u.source.servers, cfg.Discovery.HealthCheck, u.log)
+	u.watcher = discovery.NewWatcher(u.ground, u.source.servers, healthCheckOf(cfg), u.log)
 	u.loop, u.signals = nil, nil
 	if u.source.driver != nil {
 		u.loop = scaler.NewLoop(u.ground, u.source.driver, u.source.scale, g.budget, u.log)
@@ -84,7 +84,7 @@ func (u *upstream) configure(g *gateway, cfg *config.Upstream) {
 		}
 		return
 	}
-	u.watcher.Configure(cfg.Discovery.HealthCheck)
+	u.watcher.Configure(healthCheckOf(cfg))
 	if u.source.configure != nil {
 		u.source.configure(cfg)
 	}
@@ -95,6 +95,13 @@ func (u *upstream) configure(g *gateway, cfg *config.Upstream) {
 		u.loop.Configure(scale)
 	}
 	u.cfg = cfg
+}
+
+// healthCheckOf is the health check of an upstream, whose probes begin as its connections do.
+func healthCheckOf(cfg *config.Upstream) discovery.HealthConfig {
+	h := cfg.Discovery.HealthCheck
+	h.ProxyProtocol = cfg.Proxy.ProxyProtocolVersion()
+	return h
 }
 
 // halt ends the watcher and the loop; servers and replicas stay as they are.
