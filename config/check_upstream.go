@@ -208,6 +208,8 @@ func (k *checker) reaching(u *Upstream, v *value) {
 	if at := v.get("proxy_protocol"); at != nil && at.sound() && u.Proxy.ProxyProtocolVersion() == 0 {
 		words := []string{"v1", "v2"}
 		k.failHint(at, didYouMean(u.Proxy.ProxyProtocol, words), "%q is no version of the PROXY protocol: v1 or v2", u.Proxy.ProxyProtocol)
+	} else if at != nil && u.Scale != nil && u.Scale.Signals != nil && u.Scale.Signals.Port == 0 {
+		k.failKey(at, "give signals a port of their own", "servers are asked for their signals without the PROXY protocol's header")
 	}
 }
 
