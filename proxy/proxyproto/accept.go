@@ -74,7 +74,7 @@ func (a *Acceptor) open(nc net.Conn, o *http1.Origin, timeout time.Duration) err
 
 // warn does not tell of what says nothing: those who only look whether the port is open, and those who break off.
 func (a *Acceptor) warn(o *http1.Origin, err error) {
-	if a.Log == nil || errors.Is(err, io.EOF) || errors.Is(err, syscall.ECONNRESET) || errors.Is(err, net.ErrClosed) {
+	if a.Log == nil || errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) || errors.Is(err, syscall.ECONNRESET) || errors.Is(err, net.ErrClosed) {
 		return
 	}
 	now, last := time.Now().UnixNano(), a.warned.Load()
