@@ -85,19 +85,15 @@ func (c *check) run(ctx context.Context, addr string, lim limits) error {
 		addr = net.JoinHostPort(host, strconv.Itoa(c.Port))
 	}
 	deadline := time.Now().Add(lim.total)
-	dialer := net.Dialer{Timeout: min(lim.connect, lim.total), KeepAlive: -1}
-	network, address := http1.Network(addr)
-	conn, err := dialer.DialContext(ctx, network, address)
+	dial := ctx
+	if c.ProxyProtocol != 0 && c.Port == 0 {
+		dial = http1.WithPrologue(ctx, proxyproto.Append(nil, c.ProxyProtocol, proxyproto.Header{Local: true}))
+	}
+	conn, err := http1.Connect(dial, addr, min(lim.connect, lim.total))
 	if err != nil {
 		return connectError(addr, err)
 	}
 	defer conn.Close()
-	if c.ProxyProtocol != 0 && c.Port == 0 {
-		// The first bytes: the kernel takes them at once.
-		if _, err := conn.Write(proxyproto.Append(nil, c.ProxyProtocol, proxyproto.Header{Local: true})); err != nil {
-			return connectError(addr, err)
-		}
-	}
 	if c.Path == "" {
 		return nil
 	}

@@ -36,6 +36,9 @@ func Connect(ctx context.Context, addr string, timeout time.Duration) (net.Conn,
 	return nc, err
 }
 
+// tells that the connection began with a prologue, and serves nobody else.
+func (u *UpConn) tells() bool { return len(u.prologue) > 0 }
+
 // writePrologue is small and the first: the kernel takes it at once.
 func writePrologue(nc net.Conn, p []byte, timeout time.Duration) error {
 	if timeout > 0 {

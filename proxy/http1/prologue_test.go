@@ -60,3 +60,42 @@ func TestPrologueBindsConnections(t *testing.T) {
 		t.Errorf("%d kept", tr.Idle())
 	}
 }
+
+// Those that are kept for a single client do not use up what all need: the oldest give way.
+func TestBoundConnectionsGiveWay(t *testing.T) {
+	before := bindable
+	defer func() { bindable = before }()
+	for _, row := range []struct {
+		name           string
+		maxIdle, share int
+	}{{"too many kept", 3, 1 << 20}, {"too many open in the process", 100, 3}} {
+		share := serversOpen.Load() + int64(row.share)
+		bindable = func() int64 { return share }
+		addr := script(t, func(nc *client) {
+			_, _ = nc.r.ReadString('\n')
+			answering(func(string) string { return okEmpty })(nc)
+		})
+		tr := NewTransport(addr, TransportConfig{KeepAlive: time.Minute, MaxIdle: row.maxIdle})
+		var c Cancel
+		ask := func(n int) bool {
+			c.Prologue = []byte("i am " + strconv.Itoa(n) + "\n")
+			u := exchange(t, tr, &c, getRoot)
+			if _, err := u.ReadHead([]byte("GET")); err != nil {
+				t.Fatal(err)
+			}
+			reused := u.Reused()
+			u.Release()
+			return reused
+		}
+		for n := range 10 {
+			ask(n)
+		}
+		if tr.Idle() != 3 || tr.Live() != 3 {
+			t.Errorf("%s: %d kept, %d open", row.name, tr.Idle(), tr.Live())
+		}
+		if !ask(9) || !ask(7) || ask(0) {
+			t.Errorf("%s: not the oldest gave way", row.name)
+		}
+		tr.Close()
+	}
+}

@@ -157,6 +157,11 @@ func (t *Transport) pop(prologue []byte) *UpConn {
 func (t *Transport) push(u *UpConn) {
 	cfg := t.cfg.Load()
 	t.mu.Lock()
+	if len(t.idle) > 0 && u.tells() && (len(t.idle) >= cfg.MaxIdle || serversOpen.Load() > bindable()) {
+		oldest := t.idle[0]
+		t.idle = slices.Delete(t.idle, 0, 1)
+		defer oldest.shut()
+	}
 	if t.closed || cfg.KeepAlive < 0 || len(t.idle) >= cfg.MaxIdle || t.brief.pointless() {
 		t.mu.Unlock()
 		u.shut()
