@@ -203,9 +203,9 @@ func (x *Exchange) appendForwarded(out []byte) []byte {
 	if x.writes("X-Forwarded-Host") {
 		out = x.appendOwn(out, "X-Forwarded-Host: ", own.host, h.Host())
 	}
-	if at := x.conn.LocalAddr(); x.writes("X-Forwarded-Port") && (at.IsValid() || x.trusted && own.port >= 0) { // a Unix socket has none
+	if x.writes("X-Forwarded-Port") && (x.peer.IsValid() || x.trusted && own.port >= 0) { // a Unix socket has none
 		var port [5]byte
-		out = x.appendOwn(out, "X-Forwarded-Port: ", own.port, strconv.AppendUint(port[:0], uint64(at.Port()), 10))
+		out = x.appendOwn(out, "X-Forwarded-Port: ", own.port, strconv.AppendUint(port[:0], uint64(x.conn.LocalAddr().Port()), 10))
 	}
 	if x.writes("X-Real-IP") {
 		out = append(out, "X-Real-IP: "...)
