@@ -16,9 +16,6 @@ import (
 	"time"
 
 	"github.com/valyala/fasthttp"
-
-	"sluice/proxy/http1"
-	"sluice/proxy/proxyproto"
 )
 
 // Validate reports what is wrong with the check, in words. Zero durations and counts are the defaults.
@@ -85,15 +82,21 @@ func (c *check) run(ctx context.Context, addr string, lim limits) error {
 		addr = net.JoinHostPort(host, strconv.Itoa(c.Port))
 	}
 	deadline := time.Now().Add(lim.total)
-	dial := ctx
-	if c.ProxyProtocol != 0 && c.Port == 0 {
-		dial = http1.WithPrologue(ctx, proxyproto.Append(nil, c.ProxyProtocol, proxyproto.Header{Local: true}))
+	dialer := net.Dialer{Timeout: min(lim.connect, lim.total), KeepAlive: -1}
+	network, address := "tcp", addr
+	if path, ok := socketPath(addr); ok {
+		network, address = "unix", path
 	}
-	conn, err := http1.Connect(dial, addr, min(lim.connect, lim.total))
+	conn, err := dialer.DialContext(ctx, network, address)
 	if err != nil {
 		return connectError(addr, err)
 	}
 	defer conn.Close()
+	if c.Prologue != "" && c.Port == 0 { // a few bytes, and the first: the kernel takes them at once
+		if _, err := io.WriteString(conn, c.Prologue); err != nil {
+			return connectError(addr, err)
+		}
+	}
 	if c.Path == "" {
 		return nil
 	}
@@ -116,7 +119,11 @@ func (c *check) run(ctx context.Context, addr string, lim limits) error {
 	return nil
 }
 
-// connectError says what kept a connection from being made, without the noise of net.OpError.
+// socketPath is the path of a Unix socket's address, unix:/path; false for all others.
+func socketPath(addr string) (path string, ok bool) { return strings.CutPrefix(addr, "unix:") }
+
+// connectError says what kept a connection from being made, without the noise of net.OpError. A Unix socket whose backlog is full
+// (EAGAIN) is as silent as a TCP server whose backlog is.
 func connectError(addr string, err error) error {
 	var timeout interface{ Timeout() bool }
 	if errors.As(err, &timeout) && timeout.Timeout() {
@@ -157,7 +164,7 @@ func (c *check) get(conn net.Conn, addr string) (int, error) {
 	x.req.Reset()
 	x.req.Header.SetMethod(fasthttp.MethodGet)
 	x.req.Header.SetRequestURI(c.Path)
-	if _, ok := http1.SocketPath(addr); ok {
+	if _, ok := socketPath(addr); ok {
 		addr = "localhost"
 	}
 	x.req.Header.SetHost(cmp.Or(c.Host, addr))

@@ -61,9 +61,9 @@ type HealthConfig struct {
 	// Port to probe; 0 (default) is the server's own.
 	Port int `toml:"port"`
 
-	// ProxyProtocol is the version of the PROXY protocol whose header, telling of no client, a probe of the server's own port
-	// begins with; 0 = none. It follows the upstream's proxy_protocol.
-	ProxyProtocol int `toml:"-"`
+	// Prologue is what a probe of the server's own port begins with, before all else: a header of the PROXY protocol that tells of
+	// no client, where the upstream has proxy_protocol; "" = nothing.
+	Prologue string `toml:"-"`
 }
 
 // DefaultConfig is what an upstream without these keys has.

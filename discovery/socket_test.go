@@ -9,12 +9,10 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
-
-	"sluice/proxy/proxyproto"
 )
 
-// answerer is a server whose connections begin with a header when asked for, and tells what it saw: of a probe without a request "".
-func answerer(t *testing.T, network string, header bool) (addr string, seen chan string) {
+// answerer is a server whose connections begin with prologue, and tells what it saw: of a probe without a request "".
+func answerer(t *testing.T, network, prologue string) (addr string, seen chan string) {
 	t.Helper()
 	listen := "127.0.0.1:0"
 	if network == "unix" {
@@ -38,10 +36,9 @@ func answerer(t *testing.T, network string, header bool) (addr string, seen chan
 				return
 			}
 			r := bufio.NewReader(c)
-			if header {
-				if h, err := proxyproto.Read(r); err != nil || !h.Local {
-					t.Errorf("%+v, %v", h, err)
-				}
+			began := make([]byte, len(prologue))
+			if _, err := io.ReadFull(r, began); err != nil || string(began) != prologue {
+				t.Errorf("began with %q, %v", began, err)
 			}
 			host := ""
 			if req, err := http.ReadRequest(r); err == nil {
@@ -60,10 +57,10 @@ func answerer(t *testing.T, network string, header bool) (addr string, seen chan
 	return l.Addr().String(), seen
 }
 
-func TestCheckOverUnixSocketAndWithHeader(t *testing.T) {
+func TestCheckOverUnixSocketAndWithPrologue(t *testing.T) {
 	for _, network := range []string{"tcp", "unix"} {
-		for version := range 3 {
-			addr, seen := answerer(t, network, version > 0)
+		for _, prologue := range []string{"", "PROXY UNKNOWN\r\n"} {
+			addr, seen := answerer(t, network, prologue)
 			host := addr
 			if network == "unix" {
 				host = "localhost"
@@ -72,12 +69,12 @@ func TestCheckOverUnixSocketAndWithHeader(t *testing.T) {
 				hc   HealthConfig
 				host string
 			}{{HealthConfig{Path: "/"}, host}, {HealthConfig{Path: "/", Host: "a"}, "a"}, {HealthConfig{}, ""}} {
-				tt.hc.ProxyProtocol = version
+				tt.hc.Prologue = prologue
 				if err := probeOnce(t, tt.hc, addr); err != nil {
-					t.Errorf("%s, version %d, %+v: %v", network, version, tt.hc, err)
+					t.Errorf("%s, %+v: %v", network, tt.hc, err)
 				}
 				if got := <-seen; got != tt.host {
-					t.Errorf("%s, version %d: Host %q, not %q", network, version, got, tt.host)
+					t.Errorf("%s, %q: Host %q, not %q", network, prologue, got, tt.host)
 				}
 			}
 		}
@@ -85,13 +82,13 @@ func TestCheckOverUnixSocketAndWithHeader(t *testing.T) {
 }
 
 // A port of its own for health checks is asked plainly, as with HAProxy.
-func TestCheckOfAnotherPortHasNoHeader(t *testing.T) {
-	addr, seen := answerer(t, "tcp", false)
+func TestCheckOfAnotherPortHasNoPrologue(t *testing.T) {
+	addr, seen := answerer(t, "tcp", "")
 	port := 0
 	if a, err := net.ResolveTCPAddr("tcp", addr); err == nil {
 		port = a.Port
 	}
-	if err := probeOnce(t, HealthConfig{Path: "/", Port: port, ProxyProtocol: 2}, "127.0.0.1:1"); err != nil {
+	if err := probeOnce(t, HealthConfig{Path: "/", Port: port, Prologue: "PROXY UNKNOWN\r\n"}, "127.0.0.1:1"); err != nil {
 		t.Error(err)
 	}
 	<-seen

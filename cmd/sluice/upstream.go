@@ -13,6 +13,7 @@ import (
 	"sluice/discovery"
 	"sluice/peers"
 	"sluice/proxy"
+	"sluice/proxy/proxyproto"
 	"sluice/scaler"
 	"sluice/scaler/signals"
 )
@@ -100,7 +101,9 @@ func (u *upstream) configure(g *gateway, cfg *config.Upstream) {
 // healthCheckOf is the health check of an upstream, whose probes begin as its connections do.
 func healthCheckOf(cfg *config.Upstream) discovery.HealthConfig {
 	h := cfg.Discovery.HealthCheck
-	h.ProxyProtocol = cfg.Proxy.ProxyProtocolVersion()
+	if version := cfg.Proxy.ProxyProtocolVersion(); version != 0 {
+		h.Prologue = string(proxyproto.Append(nil, version, proxyproto.Header{Local: true}))
+	}
 	return h
 }
 

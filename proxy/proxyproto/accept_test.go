@@ -307,3 +307,17 @@ func TestBeforeTLS(t *testing.T) {
 		}
 	}
 }
+
+// The zone of an address says on which link a peer is, not who it is.
+func TestListedPeerWithZone(t *testing.T) {
+	var a Acceptor
+	a.Configure([]netip.Prefix{netip.MustParsePrefix("fe80::/10")}, time.Second)
+	ours, theirs := net.Pipe()
+	defer theirs.Close()
+	go func() { _, _ = theirs.Write(Append(nil, 1, told("192.0.2.7:7", "192.0.2.1:80"))) }()
+	o := http1.Origin{Remote: netip.MustParseAddrPort("[fe80::1%eth0]:1")}
+	nc, err := a.Opener(nil)(ours, &o)
+	if err != nil || nc != ours || o.Remote != netip.MustParseAddrPort("192.0.2.7:7") || o.Local != netip.MustParseAddrPort("192.0.2.1:80") {
+		t.Errorf("%+v, %v", o, err)
+	}
+}
