@@ -262,6 +262,25 @@ func TestSocketErrorsAreClear(t *testing.T) {
 	}
 }
 
+func TestListenErrorsSayWhatToDo(t *testing.T) {
+	for _, c := range []struct {
+		addr string
+		err  error
+		want string
+	}{
+		{"unix:/run/a/s", syscall.EADDRINUSE, "cannot listen on unix:/run/a/s: another process listens on it"},
+		{"unix:/run/a/s", syscall.EACCES, "cannot listen on unix:/run/a/s: not permitted to make or replace a file in /run/a"},
+		{"unix:/run/a/s", syscall.ENOENT, "cannot listen on unix:/run/a/s: there is no folder /run/a"},
+		{"unix:/run/a/s", syscall.EROFS, "cannot listen on unix:/run/a/s: bind: read-only file system"},
+		{":80", syscall.EACCES, "cannot listen on :80: not permitted; ports below 1024 need the capability CAP_NET_BIND_SERVICE"},
+	} {
+		err := &net.OpError{Op: "listen", Err: os.NewSyscallError("bind", c.err)}
+		if got := listenError(c.addr, err).Error(); got != c.want {
+			t.Errorf("%q, not %q", got, c.want)
+		}
+	}
+}
+
 // An upgrade hands the socket over: it stays where it is and no request is lost.
 func TestUpgradeHandsTheSocketOver(t *testing.T) {
 	dir := socketFolder(t)
