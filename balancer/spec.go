@@ -5,7 +5,7 @@ type ServerSpec struct {
 	// ID is the engine's name for it (container, task, pod, process), so that what the scaler asked
 	// for can be joined with what became ready. Static servers use their address.
 	ID string
-	// Addr is host:port.
+	// Addr is host:port or unix:/path.
 	Addr string
 	// Weight is its share against the others; 0 is 1.
 	Weight int

@@ -5,8 +5,11 @@ import (
 	"fmt"
 	"net"
 	"net/netip"
+	"path/filepath"
 	"strconv"
 	"strings"
+
+	"sluice/proxy/http1"
 )
 
 // splitAddress reads host:port strictly: a port is decimal digits from least to 65535, an IPv6 address stands in brackets.
@@ -41,6 +44,34 @@ func splitAddress(s string, least int) (host string, port int, err error) {
 		return host, port, nil
 	}
 	return host, port, checkName(host)
+}
+
+// checkSocket tells whether addr is a Unix socket as it is written here: unix:/path, absolute and no longer than the system takes.
+// false: it is none.
+func checkSocket(addr string) (is bool, err error) {
+	path, ok := http1.SocketPath(addr)
+	switch {
+	case !ok:
+		return false, nil
+	case !filepath.IsAbs(path):
+		return true, fmt.Errorf("%q: a Unix socket is written \"unix:/path\", from the root", addr)
+	case strings.HasSuffix(path, "/"):
+		return true, fmt.Errorf("%q is a folder, not a socket", addr)
+	case strings.ContainsFunc(path, func(c rune) bool { return c < ' ' || c == 127 }):
+		return true, fmt.Errorf("%q has a control character", addr)
+	case len(path) > http1.MaxSocketPath:
+		return true, fmt.Errorf("%q: the path of a Unix socket has %d bytes at most, this one has %d", addr, http1.MaxSocketPath, len(path))
+	}
+	return true, nil
+}
+
+// checkListen tells whether a front listener can have this address.
+func checkListen(addr string) error {
+	if is, err := checkSocket(addr); is {
+		return err
+	}
+	_, _, err := splitAddress(addr, 0)
+	return err
 }
 
 // checkName tells whether s can be the name of a machine or an IPv4 address (RFC 1123, with the underscore that container names have).
@@ -106,8 +137,15 @@ func checkHost(s string) error {
 	return checkName(name)
 }
 
-// parsePrefix reads a CIDR or an address. Bits beyond the mask are refused: something else was meant.
+// parsePrefix reads a CIDR or an address, or "unix", which is the zero Prefix. Bits beyond the mask are refused: something else was
+// meant.
 func parsePrefix(s string) (netip.Prefix, error) {
+	if s == "unix" {
+		return netip.Prefix{}, nil
+	}
+	if strings.HasPrefix(s, "unix:") {
+		return netip.Prefix{}, fmt.Errorf("%q: write \"unix\" for all who come over Unix sockets", s)
+	}
 	if a, err := netip.ParseAddr(s); err == nil {
 		if a.Zone() != "" || a.Is4In6() {
 			return netip.Prefix{}, fmt.Errorf("%q: write the plain address", s)
@@ -136,8 +174,13 @@ func loopback(host string) bool {
 	return err == nil && a.Unmap().IsLoopback()
 }
 
-// clash tells whether two listeners cannot be open at once: the same port, and the same host or one that is every host.
+// clash tells whether two listeners cannot be open at once: the same port, and the same host or one that is every host; or the same
+// path of a Unix socket.
 func clash(a, b string) bool {
+	if pathA, ok := http1.SocketPath(a); ok {
+		pathB, ok := http1.SocketPath(b)
+		return ok && filepath.Clean(pathA) == filepath.Clean(pathB)
+	}
 	hostA, portA, errA := splitAddress(a, 0)
 	hostB, portB, errB := splitAddress(b, 0)
 	if errA != nil || errB != nil || portA != portB || portA == 0 {

@@ -6,6 +6,8 @@ import (
 	"slices"
 	"strings"
 	"time"
+
+	"sluice/proxy/http1"
 )
 
 // checker looks for contradictions in a decoded configuration and reports each at its place. Where
@@ -18,7 +20,9 @@ type checker struct {
 func (k *checker) config(root *value) {
 	c := k.c
 	k.listeners(root)
-	k.list(root.get("trusted_proxies"), c.TrustedProxies, "network", func(s string) error { _, err := parsePrefix(s); return err })
+	network := func(s string) error { _, err := parsePrefix(s); return err }
+	k.list(root.get("trusted_proxies"), c.TrustedProxies, "network", network)
+	k.list(root.get("proxy_protocol"), c.ProxyProtocol, "network", network)
 	k.atLeast(root.get("shutdown_delay"), c.ShutdownDelay, 0)
 	k.atLeast(root.get("drain_timeout"), c.DrainTimeout, 0)
 	k.filled(root.get("pid"), c.PID, `a file, or "off" for none`)
@@ -75,7 +79,11 @@ func (k *checker) listeners(root *value) {
 	add := func(at *value, addr string) {
 		for _, o := range open {
 			if clash(o.addr, addr) {
-				k.fail(at, "%q and %q%s are the same port and cannot both be opened", addr, o.addr, elsewhere(o.at, at))
+				what := "port"
+				if _, ok := http1.SocketPath(addr); ok {
+					what = "socket"
+				}
+				k.fail(at, "%q and %q%s are the same %s and cannot both be opened", addr, o.addr, elsewhere(o.at, at), what)
 				return
 			}
 		}
@@ -95,7 +103,7 @@ func (k *checker) listeners(root *value) {
 		if at.bad {
 			continue
 		}
-		if _, _, err := splitAddress(addr, 0); err != nil {
+		if err := checkListen(addr); err != nil {
 			k.fail(at, "%s", err)
 			continue
 		}
@@ -138,7 +146,7 @@ func (k *checker) listeners(root *value) {
 		}
 		if r.Listen == "" {
 			k.fail(v, "listen is empty")
-		} else if _, _, err := splitAddress(r.Listen, 0); err != nil {
+		} else if err := checkListen(r.Listen); err != nil {
 			k.fail(v, "%s", err)
 		} else if !slices.ContainsFunc(open, func(o opened) bool { return o.addr == r.Listen && !isAdmin(c, r.Listen) }) {
 			add(v, r.Listen)
@@ -178,7 +186,9 @@ func (k *checker) adminListen(at, root *value, add func(*value, string)) {
 	if path, ok := strings.CutPrefix(addr, "unix:"); ok {
 		if !filepath.IsAbs(path) {
 			k.fail(at, "%q: a Unix socket is written \"unix:/path\"", addr)
+			return
 		}
+		add(at, addr)
 		return
 	}
 	host, _, err := splitAddress(addr, 0)

@@ -13,6 +13,7 @@ import (
 
 	"sluice/balancer"
 	"sluice/discovery"
+	"sluice/proxy/http1"
 	"sluice/scaler"
 )
 
@@ -85,7 +86,9 @@ func (k *checker) upstream(u *Upstream, v *value) {
 		}
 	}
 	if at := v.get("dns"); at != nil && at.sound() {
-		if err := checkServerAddr(u.Discovery.DNS); err != nil {
+		if _, ok := http1.SocketPath(u.Discovery.DNS); ok {
+			k.failHint(at, fmt.Sprintf("write servers = [%q]", u.Discovery.DNS), "%q is a socket, not a name", u.Discovery.DNS)
+		} else if err := checkServerAddr(u.Discovery.DNS); err != nil {
 			k.fail(at, "%s", err)
 		} else if host, _, _ := splitAddress(u.Discovery.DNS, 1); isAddr(host) {
 			k.failHint(at, fmt.Sprintf("write servers = [%q]", u.Discovery.DNS), "%q is an address, not a name", u.Discovery.DNS)
@@ -105,6 +108,9 @@ func isAddr(host string) bool {
 }
 
 func checkServerAddr(s string) error {
+	if is, err := checkSocket(s); is {
+		return err
+	}
 	host, _, err := splitAddress(s, 1)
 	switch {
 	case err != nil:
@@ -143,8 +149,15 @@ func (k *checker) servers(u *Upstream, v *value) {
 			k.fail(addr, "%s", err)
 			continue
 		}
-		host, port, _ := splitAddress(s.Addr, 1)
-		key := fmt.Sprint(sameHost(host), " ", port)
+		key := s.Addr
+		if path, ok := http1.SocketPath(s.Addr); ok {
+			key = path
+			if at := v.get("health_check", "port"); at != nil && at.sound() && u.Discovery.HealthCheck.Port != 0 {
+				k.failKey(at, "", "%q has no ports", s.Addr)
+			}
+		} else if host, port, err := splitAddress(s.Addr, 1); err == nil {
+			key = fmt.Sprint(sameHost(host), " ", port)
+		}
 		if seen[key] {
 			k.fail(addr, "the server %q stands twice; weight gives it a larger share", s.Addr)
 		}
@@ -192,6 +205,12 @@ func (k *checker) reaching(u *Upstream, v *value) {
 	k.atLeast(v.get("timeouts", "first_byte"), t.FirstByte, time.Millisecond)
 	k.atLeast(v.get("timeouts", "idle"), t.Idle, time.Millisecond)
 	k.between(v.get("retry", "attempts"), u.Proxy.Retry.Attempts, 0, 10)
+	if at := v.get("proxy_protocol"); at != nil && at.sound() && u.Proxy.ProxyProtocolVersion() == 0 {
+		words := []string{"v1", "v2"}
+		k.failHint(at, didYouMean(u.Proxy.ProxyProtocol, words), "%q is no version of the PROXY protocol: v1 or v2", u.Proxy.ProxyProtocol)
+	} else if at != nil && u.Scale != nil && u.Scale.Signals != nil && u.Scale.Signals.Port == 0 {
+		k.failKey(at, "give signals a port of their own", "servers are asked for their signals without the PROXY protocol's header")
+	}
 }
 
 func (k *checker) health(u *Upstream, v *value) {

@@ -19,10 +19,17 @@ import (
 
 // Config is one whole configuration, decoded and valid. It is never changed after Load.
 type Config struct {
-	// Listen are the addresses of the listeners that every route without its own listen shares; default ":8080".
+	// Listen are the addresses of the listeners that every route without its own listen shares, host:port or unix:/path; default
+	// ":8080". A Unix socket has mode 0666: who may connect is its folder's to say.
 	Listen []string `toml:"listen"`
-	// TrustedProxies are the CIDRs or addresses of proxies whose X-Forwarded-* fields are believed; default none.
+	// TrustedProxies are the CIDRs or addresses of proxies whose X-Forwarded-* fields are believed, or "unix" for all on Unix
+	// sockets; default none.
 	TrustedProxies []string `toml:"trusted_proxies"`
+	// ProxyProtocol are the CIDRs or addresses, or "unix", whose connections begin with a header of the PROXY protocol, version 1 or
+	// 2, on every listener; default none. One that does not is closed. Who the header tells of is the client in all respects: for
+	// limits, allow and deny, logs, X-Forwarded-For and trusted_proxies. From others it is not looked for, and is a bad request. It
+	// has to come within client.header_timeout (5s where that is 0).
+	ProxyProtocol []string `toml:"proxy_protocol"`
 	// ShutdownDelay is how long after SIGTERM new work is still taken, with /readyz failing; default 0s.
 	ShutdownDelay time.Duration `toml:"shutdown_delay"`
 	// DrainTimeout is how long requests in flight may take after that; default 30s.
@@ -87,10 +94,15 @@ func Default() *Config {
 	}
 }
 
-// TrustedPrefixes gives TrustedProxies as prefixes, ready to compare with.
-func (c *Config) TrustedPrefixes() []netip.Prefix {
-	all := make([]netip.Prefix, 0, len(c.TrustedProxies))
-	for _, s := range c.TrustedProxies {
+// TrustedPrefixes gives TrustedProxies as prefixes, ready to compare with by http1.Within.
+func (c *Config) TrustedPrefixes() []netip.Prefix { return prefixes(c.TrustedProxies) }
+
+// ProxyProtocolPrefixes gives ProxyProtocol likewise.
+func (c *Config) ProxyProtocolPrefixes() []netip.Prefix { return prefixes(c.ProxyProtocol) }
+
+func prefixes(list []string) []netip.Prefix {
+	all := make([]netip.Prefix, 0, len(list))
+	for _, s := range list {
 		if p, err := parsePrefix(s); err == nil {
 			all = append(all, p)
 		}

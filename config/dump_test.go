@@ -10,8 +10,9 @@ import (
 
 // everything uses each kind of value that a configuration has, away from its default.
 const everything = `
-listen = [":8080", "127.0.0.1:8081"]
+listen = [":8080", "127.0.0.1:8081", "unix:/run/sluice/front.sock"]
 trusted_proxies = ["10.0.0.0/8", "::1"]
+proxy_protocol = ["192.168.0.0/16", "unix"]
 shutdown_delay = "1500ms"
 drain_timeout = "0s"
 pid = "off"
@@ -72,9 +73,13 @@ rewrite = "/x"
 priority = "low"
 fair_by = "header:X-Api-Key"
 rate_limit = "1000/h"
+[[route]]
+listen = "unix:/run/sluice/inside.sock"
+upstream = "unix:/run/app.sock"
 
 [upstream.api]
 servers = ["a:1", { addr = "b:1", weight = 2, max_conns = 20, backup = true }]
+proxy_protocol = "v2"
 balance = "hash"
 hash_key = "cookie:sid"
 sticky = { ttl = "1h" }

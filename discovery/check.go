@@ -83,11 +83,20 @@ func (c *check) run(ctx context.Context, addr string, lim limits) error {
 	}
 	deadline := time.Now().Add(lim.total)
 	dialer := net.Dialer{Timeout: min(lim.connect, lim.total), KeepAlive: -1}
-	conn, err := dialer.DialContext(ctx, "tcp", addr)
+	network, address := "tcp", addr
+	if path, ok := socketPath(addr); ok {
+		network, address = "unix", path
+	}
+	conn, err := dialer.DialContext(ctx, network, address)
 	if err != nil {
 		return connectError(addr, err)
 	}
 	defer conn.Close()
+	if c.Prologue != "" && c.Port == 0 { // a few bytes, and the first: the kernel takes them at once
+		if _, err := io.WriteString(conn, c.Prologue); err != nil {
+			return connectError(addr, err)
+		}
+	}
 	if c.Path == "" {
 		return nil
 	}
@@ -110,7 +119,11 @@ func (c *check) run(ctx context.Context, addr string, lim limits) error {
 	return nil
 }
 
-// connectError says what kept a connection from being made, without the noise of net.OpError.
+// socketPath is the path of a Unix socket's address, unix:/path; false for all others.
+func socketPath(addr string) (path string, ok bool) { return strings.CutPrefix(addr, "unix:") }
+
+// connectError says what kept a connection from being made, without the noise of net.OpError. A Unix socket whose backlog is full
+// (EAGAIN) is as silent as a TCP server whose backlog is.
 func connectError(addr string, err error) error {
 	var timeout interface{ Timeout() bool }
 	if errors.As(err, &timeout) && timeout.Timeout() {
@@ -151,6 +164,9 @@ func (c *check) get(conn net.Conn, addr string) (int, error) {
 	x.req.Reset()
 	x.req.Header.SetMethod(fasthttp.MethodGet)
 	x.req.Header.SetRequestURI(c.Path)
+	if _, ok := socketPath(addr); ok {
+		addr = "localhost"
+	}
 	x.req.Header.SetHost(cmp.Or(c.Host, addr))
 	x.req.Header.SetUserAgent("sluice-health-check")
 	x.req.Header.SetConnectionClose()

@@ -16,9 +16,9 @@ type Config struct {
 	HealthCheck HealthConfig `toml:"health_check"`
 }
 
-// ServerConfig is one static server, written "host:port" or as a table.
+// ServerConfig is one static server, written "host:port", "unix:/path" or as a table.
 type ServerConfig struct {
-	// Addr is host:port.
+	// Addr is host:port or, for a Unix socket, unix:/path.
 	Addr string `toml:"addr" short:"true"`
 	// Weight is its share against the others; default 1.
 	Weight int `toml:"weight"`
@@ -56,10 +56,14 @@ type HealthConfig struct {
 	Fall int `toml:"fall"`
 	// Status is the expected status, as "200", "200-299" or "2xx,404"; default "200-399".
 	Status string `toml:"status"`
-	// Host is the Host field; "" (default) is the server's address.
+	// Host is the Host field; "" (default) is the server's address, "localhost" on a Unix socket.
 	Host string `toml:"host"`
 	// Port to probe; 0 (default) is the server's own.
 	Port int `toml:"port"`
+
+	// Prologue is what a probe of the server's own port begins with, before all else: a header of the PROXY protocol that tells of
+	// no client, where the upstream has proxy_protocol; "" = nothing.
+	Prologue string `toml:"-"`
 }
 
 // DefaultConfig is what an upstream without these keys has.

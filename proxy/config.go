@@ -49,7 +49,7 @@ type RouteConfig struct {
 	LimitConn *LimitConnConfig `toml:"limit_conn"`
 	// MaxBody is the largest request body in bytes; 0 (default) is no bound.
 	MaxBody int64 `toml:"max_body" unit:"bytes"`
-	// Allow and Deny are CIDRs or addresses of clients. Deny is looked at first; a non-empty Allow denies all others.
+	// Allow and Deny are CIDRs or addresses of clients, or "unix" for those on Unix sockets. Deny is looked at first; a non-empty Allow denies all others.
 	Allow []string `toml:"allow"`
 	Deny  []string `toml:"deny"`
 }
@@ -84,7 +84,7 @@ type RateLimitConfig struct {
 	Rate float64 `toml:"rate" unit:"rate" short:"true"`
 	// Burst is the bucket's size; default max(1, ceil(Rate)).
 	Burst int `toml:"burst"`
-	// Key is "client_ip" (default; IPv6 by its /64), "route" (one bucket for all), "header:NAME" or "cookie:NAME".
+	// Key is "client_ip" (default; IPv6 by its /64, all on Unix sockets as one), "route" (one bucket for all), "header:NAME" or "cookie:NAME".
 	Key string `toml:"key"`
 	// Status of a refusal: 429 (default) or 503.
 	Status int `toml:"status"`
@@ -104,6 +104,10 @@ type LimitConnConfig struct {
 type UpstreamConfig struct {
 	Timeouts TimeoutsConfig `toml:"timeouts"`
 	Retry    RetryConfig    `toml:"retry"`
+	// ProxyProtocol begins each connection to a server with the PROXY protocol's header of that version, v1 or v2, which tells who
+	// the client is; "" (default) is off. A kept connection serves only the client that it was made for, by address and port.
+	// Health probes tell of no client (LOCAL, UNKNOWN); to a health_check.port of their own they begin without the header.
+	ProxyProtocol string `toml:"proxy_protocol"`
 }
 
 // TimeoutsConfig has no bound on a whole request: long streams are the normal case.

@@ -42,6 +42,7 @@ type Exchange struct {
 	own      ownFields
 	out      []byte // the head for the server
 	in       []byte // the head for the client
+	prologue []byte // what its connection begins with
 	response *http1.Head
 	trip     func() (struct{}, error) // roundTrip, made once
 	first    func()                   // answering, made once

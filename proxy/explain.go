@@ -25,14 +25,15 @@ type Question struct {
 
 // Explanation says what would become of a Question.
 type Explanation struct {
-	Route    string   `json:"route"`              // "" when none matches
-	Upstream string   `json:"upstream,omitempty"` // where it would go
-	Answer   string   `json:"answer,omitempty"`   // what sluice answers itself, in words
-	Reason   string   `json:"reason,omitempty"`   // reason code of a refusal
-	Target   string   `json:"target,omitempty"`   // what the server would be asked for
-	Limits   []string `json:"limits,omitempty"`   // in words
-	Passed   []Passed `json:"passed,omitempty"`   // routes that were looked at before, in that order
-	Others   int      `json:"others,omitempty"`   // how many more were passed over
+	Route         string   `json:"route"`                    // "" when none matches
+	Upstream      string   `json:"upstream,omitempty"`       // where it would go
+	ProxyProtocol string   `json:"proxy_protocol,omitempty"` // version of the PROXY protocol's header that its server would get
+	Answer        string   `json:"answer,omitempty"`         // what sluice answers itself, in words
+	Reason        string   `json:"reason,omitempty"`         // reason code of a refusal
+	Target        string   `json:"target,omitempty"`         // what the server would be asked for
+	Limits        []string `json:"limits,omitempty"`         // in words
+	Passed        []Passed `json:"passed,omitempty"`         // routes that were looked at before, in that order
+	Others        int      `json:"others,omitempty"`         // how many more were passed over
 }
 
 // Passed is a route that does not match and why.
@@ -71,6 +72,7 @@ func (t *Table) Explain(q Question) Explanation {
 		e.Answer = fmt.Sprintf("respond %d with %d bytes", r.respond.Status, len(r.respond.Body))
 	default:
 		e.Upstream = r.cfg.Upstream
+		e.ProxyProtocol = r.upstream.cfg.Load().ProxyProtocol
 		e.Target = string(r.target(nil, head.Target(), head.Path(), x.subject.path))
 	}
 	return e
@@ -193,7 +195,7 @@ func (r *Route) limitsInWords(client netip.Addr) []string {
 		verdict := "depends on the client's address"
 		if client.IsValid() {
 			verdict = fmt.Sprintf("%s is let through", client)
-			if within(r.deny, client) || len(r.allow) > 0 && !within(r.allow, client) {
+			if http1.Within(r.deny, client) || len(r.allow) > 0 && !http1.Within(r.allow, client) {
 				verdict = fmt.Sprintf("%s is denied (403)", client)
 			}
 		}

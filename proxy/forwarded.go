@@ -10,12 +10,12 @@ import (
 )
 
 // identify finds who the client is: the peer, or behind trusted proxies the last address that none of
-// them is.
+// them is. The zero Addr is somebody who came over a Unix socket.
 func (x *Exchange) identify() {
 	x.peer = x.conn.RemoteAddr().Addr().Unmap().WithZone("")
 	x.client = x.peer
 	trusted := x.table.trusted
-	if x.trusted = len(trusted) > 0 && within(trusted, x.peer); x.trusted {
+	if x.trusted = len(trusted) > 0 && http1.Within(trusted, x.peer); x.trusted {
 		x.client = clientBehind(x.head, trusted, x.peer)
 	}
 }
@@ -42,7 +42,7 @@ func clientBehind(head *http1.Head, trusted []netip.Prefix, peer netip.Addr) net
 				return client
 			}
 			client = addr
-			if !within(trusted, addr) {
+			if !http1.Within(trusted, addr) {
 				return client
 			}
 		}
@@ -50,8 +50,22 @@ func clientBehind(head *http1.Head, trusted []netip.Prefix, peer netip.Addr) net
 	return client
 }
 
-// parseNode reads an address with or without port: 1.2.3.4, 1.2.3.4:56, ::1, [::1] or [::1]:56.
+// unixNode stands where the address of a client on a Unix socket would, as with nginx.
+const unixNode = "unix:"
+
+// appendNode writes an address as it stands in X-Forwarded-For and in logs.
+func appendNode(dst []byte, addr netip.Addr) []byte {
+	if !addr.IsValid() {
+		return append(dst, unixNode...)
+	}
+	return addr.AppendTo(dst)
+}
+
+// parseNode reads an address with or without port: 1.2.3.4, 1.2.3.4:56, ::1, [::1] or [::1]:56; or unixNode, the zero Addr.
 func parseNode(b []byte) (netip.Addr, bool) {
+	if string(b) == unixNode {
+		return netip.Addr{}, true
+	}
 	if len(b) > 1 && b[0] == '[' {
 		end := bytes.IndexByte(b, ']')
 		if end < 0 {
@@ -175,7 +189,7 @@ func (x *Exchange) appendForwarded(out []byte) []byte {
 				}
 			}
 		}
-		out = append(x.peer.AppendTo(out), "\r\n"...)
+		out = append(appendNode(out, x.peer), "\r\n"...)
 	}
 	if own.proto >= 0 && !isScheme(h.Value(own.proto)) {
 		own.proto = -1 // even a trusted proxy may pass on what its client wrote
@@ -189,13 +203,13 @@ func (x *Exchange) appendForwarded(out []byte) []byte {
 	if x.writes("X-Forwarded-Host") {
 		out = x.appendOwn(out, "X-Forwarded-Host: ", own.host, h.Host())
 	}
-	if x.writes("X-Forwarded-Port") {
+	if x.writes("X-Forwarded-Port") && (x.peer.IsValid() || x.trusted && own.port >= 0) { // a Unix socket has none
 		var port [5]byte
 		out = x.appendOwn(out, "X-Forwarded-Port: ", own.port, strconv.AppendUint(port[:0], uint64(x.conn.LocalAddr().Port()), 10))
 	}
 	if x.writes("X-Real-IP") {
 		out = append(out, "X-Real-IP: "...)
-		out = append(x.client.AppendTo(out), "\r\n"...)
+		out = append(appendNode(out, x.client), "\r\n"...)
 	}
 	if own.forwarded >= 0 && x.writes("Forwarded") {
 		out = append(out, "Forwarded: "...)
@@ -207,10 +221,13 @@ func (x *Exchange) appendForwarded(out []byte) []byte {
 			}
 		}
 		out = append(out, `for="`...)
-		if x.peer.Is6() {
+		switch {
+		case x.peer.Is6():
 			out = append(x.peer.AppendTo(append(out, '[')), ']')
-		} else {
+		case x.peer.IsValid():
 			out = x.peer.AppendTo(out)
+		default:
+			out = append(out, "unknown"...) // RFC 7239 §6.2
 		}
 		out = append(append(out, `";host="`...), h.Host()...)
 		out = append(append(append(out, `";proto=`...), x.scheme()...), "\r\n"...)

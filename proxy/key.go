@@ -91,6 +91,9 @@ func (k keySource) value(scratch *[16]byte, client netip.Addr, head fields, targ
 			return v
 		}
 	}
+	if !client.IsValid() { // all who come over Unix sockets are one
+		return scratch[:copy(scratch[:], unixNode)]
+	}
 	*scratch = client.As16()
 	if client.Is4() || client.Is4In6() {
 		return scratch[12:]

@@ -31,7 +31,7 @@ func (x *Exchange) appendLine(dst []byte, format logFormat, end time.Time) []byt
 	l.key("ts")
 	l.quoted(func(b []byte) []byte { return x.begun.UTC().AppendFormat(b, "2006-01-02T15:04:05.000Z07:00") })
 	l.key("client")
-	l.quoted(x.client.AppendTo)
+	l.quoted(func(b []byte) []byte { return appendNode(b, x.client) })
 	l.bytes("method", capped(x.head.Method(), logMethod))
 	l.bytes("host", capped(x.head.Host(), logHost))
 	x.line = appendRedacted(x.line[:0], capped(x.head.Target(), logTarget))
@@ -60,7 +60,7 @@ func (x *Exchange) appendLine(dst []byte, format logFormat, end time.Time) []byt
 
 // appendCombined writes the line that Apache and nginx call combined.
 func (x *Exchange) appendCombined(dst []byte) []byte {
-	dst = append(x.client.AppendTo(dst), " - - ["...)
+	dst = append(appendNode(dst, x.client), " - - ["...)
 	dst = append(x.begun.AppendFormat(dst, "02/Jan/2006:15:04:05 -0700"), `] "`...)
 	dst = append(appendHexEscaped(dst, capped(x.head.Method(), logMethod)), ' ')
 	x.line = appendRedacted(x.line[:0], capped(x.head.Target(), logTarget))

@@ -93,6 +93,7 @@ func (p *Proxy) Handle(c *http1.Conn) {
 	}
 	x.prepare()
 	x.aim()
+	x.introduce()
 	x.route.upstream.budget.request(x.begun)
 	for {
 		if err = x.acquire(); err == nil {
@@ -207,7 +208,7 @@ func (x *Exchange) lookupSession(literal *Route, name []byte) error {
 // limit refuses what the route does not let through, before the client is told to send its body.
 func (x *Exchange) limit() error {
 	r := x.route
-	if len(r.deny) > 0 && within(r.deny, x.client) || len(r.allow) > 0 && !within(r.allow, x.client) {
+	if len(r.deny) > 0 && http1.Within(r.deny, x.client) || len(r.allow) > 0 && !http1.Within(r.allow, x.client) {
 		return errDenied
 	}
 	if r.rate != nil {

@@ -222,10 +222,14 @@ func (r *Route) compileLimits() (err error) {
 	return err
 }
 
-// prefixes reads addresses and CIDRs.
+// prefixes reads addresses, CIDRs and "unix", as in http1.Within.
 func prefixes(key string, from []string) ([]netip.Prefix, error) {
 	var all []netip.Prefix
 	for _, s := range from {
+		if s == "unix" {
+			all = append(all, netip.Prefix{})
+			continue
+		}
 		if !strings.Contains(s, "/") {
 			addr, err := netip.ParseAddr(s)
 			if err != nil {
@@ -254,15 +258,6 @@ func (r *Route) covers(other *Route) bool {
 	free := other.fair == nil && other.rate == nil && other.conns == nil && other.maxBody == 0 &&
 		len(other.allow) == 0 && len(other.deny) == 0
 	return free && r.upstream != nil && r.upstream == other.upstream && r.priority == other.priority
-}
-
-func within(all []netip.Prefix, addr netip.Addr) bool {
-	for _, p := range all {
-		if p.Contains(addr) {
-			return true
-		}
-	}
-	return false
 }
 
 func (r *Route) compileChanges() (err error) {

@@ -1,11 +1,13 @@
 package proxy
 
 import (
+	"net/netip"
 	"sync/atomic"
 	"time"
 
 	"sluice/balancer"
 	"sluice/proxy/http1"
+	"sluice/proxy/proxyproto"
 )
 
 // Upstream joins a group of servers with how they are reached: a transport for each, timeouts and a
@@ -34,6 +36,9 @@ func (u *Upstream) Configure(cfg UpstreamConfig) {
 	}
 }
 
+// ProxyProtocol is the version of the header that connections to servers begin with; 0 = none.
+func (u *Upstream) ProxyProtocol() int { return u.cfg.Load().ProxyProtocolVersion() }
+
 // Timeouts and Retry are what it was last configured with.
 func (u *Upstream) Timeouts() TimeoutsConfig { return u.cfg.Load().Timeouts }
 
@@ -52,6 +57,35 @@ func (c *UpstreamConfig) transport() http1.TransportConfig {
 		Connect: c.Timeouts.Connect, FirstByte: c.Timeouts.FirstByte, Idle: c.Timeouts.Idle, KeepAlive: c.Timeouts.KeepAlive,
 		MaxIdle: 1024, Limits: http1.Limits{MaxHead: 64 << 10, MaxFields: 256},
 	}
+}
+
+// ProxyProtocolVersion is ProxyProtocol as a number; 0 = none.
+func (c *UpstreamConfig) ProxyProtocolVersion() int {
+	switch c.ProxyProtocol {
+	case "v1":
+		return 1
+	case "v2":
+		return 2
+	}
+	return 0
+}
+
+// introduce makes the header that tells a server who the client is, where the upstream wants one. Behind trusted proxies that is who
+// they say, of whom no port is known.
+func (x *Exchange) introduce() {
+	version := x.route.upstream.ProxyProtocol()
+	if version == 0 {
+		return
+	}
+	h := proxyproto.Header{Source: x.conn.RemoteAddr(), Destination: x.conn.LocalAddr()}
+	if x.client != x.peer {
+		h.Source = netip.AddrPort{}
+		if x.client.IsValid() {
+			h.Source = netip.AddrPortFrom(x.client, 0)
+		}
+	}
+	x.prologue = proxyproto.Append(x.prologue[:0], version, h)
+	x.cancel.Prologue = x.prologue
 }
 
 // mayRetry takes one retry out of the budget.

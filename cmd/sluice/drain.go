@@ -40,6 +40,11 @@ func drainOrEnable(ctx context.Context, env Env, args []string, verb string) int
 	if err != nil {
 		return env.fail(exitFailed, "%v", err)
 	}
+	for _, u := range st.Upstreams { // that of a route to a Unix socket is called as the socket, slashes and all
+		if rest, ok := strings.CutPrefix(fs.Arg(0), u.Name+"/"); ok && len(u.Name) > len(upstream) {
+			upstream, server = u.Name, rest
+		}
+	}
 	id, err := findServer(st, upstream, server)
 	if err != nil {
 		return env.fail(exitFailed, "%v", err)

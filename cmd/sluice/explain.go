@@ -131,7 +131,11 @@ func writeExplanation(w io.Writer, e admin.Explanation, running bool) {
 		line("answer", "%s", e.Answer)
 	}
 	if e.Upstream != "" {
-		line("upstream", "%s, asked for %s", e.Upstream, e.Target)
+		text := fmt.Sprintf("%s, asked for %s", e.Upstream, e.Target)
+		if e.ProxyProtocol != "" {
+			text += ", after a PROXY protocol header " + e.ProxyProtocol
+		}
+		line("upstream", "%s", text)
 	}
 	switch {
 	case e.Upstream == "" || !running:

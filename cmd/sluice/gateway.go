@@ -17,6 +17,7 @@ import (
 	"sluice/config"
 	"sluice/proxy"
 	"sluice/proxy/http1"
+	"sluice/proxy/proxyproto"
 	"sluice/scaler"
 )
 
@@ -29,6 +30,7 @@ type gateway struct {
 	log        *slog.Logger
 	proxy      *proxy.Proxy
 	http       *http1.Server
+	acceptor   proxyproto.Acceptor // for all front listeners
 	admin      *admin.Server
 	metricsAPI adminkubernetes.Server
 	engine     *engine
@@ -64,6 +66,7 @@ func newGateway(file, errorLog string, l *logs) *gateway {
 	}
 	g.proxy = proxy.New(proxy.Options{Log: g.log})
 	g.http = &http1.Server{Handler: g.proxy, Log: g.log, Refuse: g.proxy.Refuse}
+	g.acceptor.Log = g.log
 	g.admin = admin.New(g, version, g.log)
 	g.metricsAPI.Log = g.log
 	g.running.Store(&admin.Running{Config: admin.ConfigStatus{File: file}})
@@ -178,8 +181,8 @@ func (g *gateway) apply(cfg *config.Config) error {
 		return err
 	}
 	undo := func(err error) error {
-		for _, ln := range fresh {
-			ln.Close()
+		for addr, ln := range fresh {
+			closeListener(addr, ln)
 		}
 		return err
 	}
@@ -213,6 +216,7 @@ func (g *gateway) apply(cfg *config.Config) error {
 	g.budget.Configure(cfg.Scale.MaxReplicas)
 	g.memory.Configure(cfg.Scale.StateFile)
 	g.http.Configure(clientSettings(cfg.Client))
+	g.acceptor.Configure(cfg.ProxyProtocolPrefixes(), cfg.Client.HeaderTimeout)
 	g.proxy.SetAccessLog(access)
 	for name, u := range cfg.Upstreams {
 		if old := g.upstreams[name]; old != nil {
@@ -239,7 +243,7 @@ func (g *gateway) apply(cfg *config.Config) error {
 	g.cfg = cfg
 	for addr, ln := range g.inherited {
 		if g.listeners[addr] == nil {
-			ln.Close()
+			closeListener(addr, ln)
 		}
 	}
 	g.inherited, g.adopted = nil, nil
@@ -289,6 +293,9 @@ func (g *gateway) close(ctx context.Context) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	g.closed = true
+	for addr, ln := range g.listeners {
+		closeListener(addr, ln)
+	}
 	g.stopLabels()
 	var all sync.WaitGroup
 	for _, u := range g.upstreams {

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net"
 	"os"
+	"path/filepath"
 	"strings"
 	"syscall"
 
@@ -43,7 +44,7 @@ func (l listeners) open(wanted []string, inherited listeners) (fresh listeners, 
 		if err != nil {
 			for addr, ln := range fresh {
 				if inherited[addr] == nil {
-					ln.Close()
+					closeListener(addr, ln)
 				}
 			}
 		}
@@ -67,7 +68,14 @@ func (l listeners) open(wanted []string, inherited listeners) (fresh listeners, 
 
 // listenError says what a user can do about it.
 func listenError(addr string, err error) error {
+	path, isSocket := http1.SocketPath(addr)
 	switch {
+	case isSocket && errors.Is(err, syscall.EADDRINUSE):
+		return fmt.Errorf("cannot listen on %s: another process listens on it", addr)
+	case isSocket && errors.Is(err, os.ErrPermission):
+		return fmt.Errorf("cannot listen on %s: not permitted to make or replace a file in %s", addr, filepath.Dir(path))
+	case isSocket && errors.Is(err, os.ErrNotExist):
+		return fmt.Errorf("cannot listen on %s: there is no folder %s", addr, filepath.Dir(path))
 	case errors.Is(err, syscall.EADDRINUSE):
 		return fmt.Errorf("cannot listen on %s: the address is in use by another process", addr)
 	case errors.Is(err, os.ErrPermission):
@@ -80,17 +88,27 @@ func listenError(addr string, err error) error {
 	return fmt.Errorf("cannot listen on %s: %s", addr, strings.TrimPrefix(err.Error(), "listen "))
 }
 
+// closeListener closes ln and removes the file of a Unix socket that nobody else listens on.
+func closeListener(addr string, ln net.Listener) {
+	ln.Close()
+	http1.RemoveSocket(addr)
+}
+
 // serve runs the HTTP server on each of fresh until it is closed.
 func (g *gateway) serve(fresh listeners) {
 	for addr, ln := range fresh {
 		g.listeners[addr] = ln
 		g.serving.Go(func() {
-			err := g.http.Serve(http1.NamedListener{Listener: ln, Name: addr})
+			err := g.http.Serve(http1.NamedListener{Listener: ln, Name: addr, Open: g.acceptor.Opener(nil)})
 			if err != nil && !errors.Is(err, net.ErrClosed) {
 				g.log.Error("listener ended", "listen", addr, "error", err)
 			}
 		})
-		g.log.Info("listening", "addr", ln.Addr().String())
+		shown := ln.Addr().String()
+		if ln.Addr().Network() == "unix" {
+			shown = addr
+		}
+		g.log.Info("listening", "addr", shown)
 	}
 }
 
@@ -102,7 +120,7 @@ func (g *gateway) closeUnwanted(wanted []string) {
 	}
 	for addr, ln := range g.listeners {
 		if !keep[addr] {
-			ln.Close()
+			closeListener(addr, ln)
 			delete(g.listeners, addr)
 			g.log.Info("no longer listening", "addr", addr)
 		}

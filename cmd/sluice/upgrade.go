@@ -137,11 +137,11 @@ func (g *gateway) bequeath(files *[]*os.File) (inheritance, error) {
 	defer g.mu.Unlock()
 	list := inheritance{PID: os.Getpid()}
 	for addr, ln := range g.listeners {
-		tcp, ok := ln.(*net.TCPListener)
+		socket, ok := ln.(interface{ File() (*os.File, error) }) // TCP and Unix listeners
 		if !ok {
 			continue
 		}
-		f, err := tcp.File()
+		f, err := socket.File()
 		if err != nil {
 			return list, err
 		}

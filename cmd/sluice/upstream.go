@@ -13,6 +13,7 @@ import (
 	"sluice/discovery"
 	"sluice/peers"
 	"sluice/proxy"
+	"sluice/proxy/proxyproto"
 	"sluice/scaler"
 	"sluice/scaler/signals"
 )
@@ -49,7 +50,7 @@ func (u *upstream) start(g *gateway, cfg *config.Upstream) {
 	u.cfg, u.cancel, u.engine = cfg, cancel, g.engine
 	u.source = g.newSource(u.name, cfg)
 	g.peers.fence(&u.source)
-	u.watcher = discovery.NewWatcher(u.ground, u.source.servers, cfg.Discovery.HealthCheck, u.log)
+	u.watcher = discovery.NewWatcher(u.ground, u.source.servers, healthCheckOf(cfg), u.log)
 	u.loop, u.signals = nil, nil
 	if u.source.driver != nil {
 		u.loop = scaler.NewLoop(u.ground, u.source.driver, u.source.scale, g.budget, u.log)
@@ -84,7 +85,7 @@ func (u *upstream) configure(g *gateway, cfg *config.Upstream) {
 		}
 		return
 	}
-	u.watcher.Configure(cfg.Discovery.HealthCheck)
+	u.watcher.Configure(healthCheckOf(cfg))
 	if u.source.configure != nil {
 		u.source.configure(cfg)
 	}
@@ -95,6 +96,15 @@ func (u *upstream) configure(g *gateway, cfg *config.Upstream) {
 		u.loop.Configure(scale)
 	}
 	u.cfg = cfg
+}
+
+// healthCheckOf is the health check of an upstream, whose probes begin as its connections do.
+func healthCheckOf(cfg *config.Upstream) discovery.HealthConfig {
+	h := cfg.Discovery.HealthCheck
+	if version := cfg.Proxy.ProxyProtocolVersion(); version != 0 {
+		h.Prologue = string(proxyproto.Append(nil, version, proxyproto.Header{Local: true}))
+	}
+	return h
 }
 
 // halt ends the watcher and the loop; servers and replicas stay as they are.

@@ -9,6 +9,10 @@ import (
 // connection is bound from Get until its Release, Close or Tunnel, so that a late Cancel cannot hit the next request on it.
 // One is kept per exchange and reused; the zero value is ready. All methods may be called concurrently.
 type Cancel struct {
+	// Prologue is what a connection to the server begins with, before anything else: a PROXY protocol's header. Only a connection
+	// that began so is kept for an exchange that has it. It belongs to the goroutine that calls Get and Dial; nil is none.
+	Prologue []byte
+
 	mu       sync.Mutex // guards what follows
 	canceled bool
 	dial     context.CancelFunc
@@ -42,7 +46,14 @@ func (c *Cancel) Canceled() bool {
 func (c *Cancel) Reset() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.canceled, c.dial, c.conn = false, nil, nil
+	c.canceled, c.dial, c.conn, c.Prologue = false, nil, nil, nil
+}
+
+func (c *Cancel) prologue() []byte {
+	if c == nil {
+		return nil
+	}
+	return c.Prologue
 }
 
 // dialing sets or clears (nil) what ends the dial; false when it is not to be begun.

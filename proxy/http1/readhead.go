@@ -134,7 +134,7 @@ func (u *UpConn) headFailed(err error) error {
 			if u.in.raw != nil {
 				acked, ok = bytesAcked(u.in.raw)
 			}
-			u.delivered = !ok || acked > u.base
+			u.delivered = !ok || acked > u.base+int64(len(u.prologue))
 		}
 		return ErrServerClosed
 	}

@@ -18,7 +18,12 @@ const (
 	spareDescriptors = 16 // and one in spareShare
 	spareShare       = 8
 	pipeShare        = 16 // one pipe for so many descriptors
+	bindShare        = 8
 )
+
+// bindable is how many connections to servers may be open before one that is kept for a single client makes the oldest of its kind
+// give way: most of those clients have left, and nobody else can use them.
+var bindable = sync.OnceValue(func() int64 { return descriptorLimit() / bindShare })
 
 var (
 	serversOpen atomic.Int64 // connections to servers

@@ -96,7 +96,8 @@ func (c *Conn) linger() {
 	}
 }
 
-// Abort breaks the connection with a reset, so that whatever was sent of the response cannot pass for all of it.
+// Abort breaks the connection with a reset, so that whatever was sent of the response cannot pass for all of it. A Unix socket knows
+// no reset: there the framing alone tells, which a client of HTTP/1.0 may have none of.
 func (c *Conn) Abort() {
 	c.ended, c.closing = true, true
 	c.cut()

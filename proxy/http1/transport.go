@@ -1,10 +1,12 @@
 package http1
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
 	"net"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"syscall"
@@ -61,7 +63,7 @@ type Transport struct {
 	closed bool
 }
 
-// NewTransport makes a Transport for the server at addr, "host:port". Nothing is dialed yet.
+// NewTransport makes a Transport for the server at addr, "host:port" or "unix:/path". Nothing is dialed yet.
 func NewTransport(addr string, cfg TransportConfig) *Transport {
 	t := &Transport{addr: addr}
 	t.SetConfig(cfg)
@@ -119,7 +121,7 @@ func (t *Transport) endedAfter(unused time.Duration) {
 // connection is given up with Release, Close or Conn.Tunnel.
 func (t *Transport) Get(c *Cancel) (*UpConn, error) {
 	for {
-		u := t.pop()
+		u := t.pop(c.prologue())
 		if u == nil {
 			return t.Dial(c)
 		}
@@ -136,23 +138,28 @@ func (t *Transport) Get(c *Cancel) (*UpConn, error) {
 	}
 }
 
-func (t *Transport) pop() *UpConn {
+// pop takes the newest connection that began with prologue.
+func (t *Transport) pop(prologue []byte) *UpConn {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	n := len(t.idle)
-	if n == 0 {
-		return nil
+	for i := len(t.idle) - 1; i >= 0; i-- {
+		if u := t.idle[i]; bytes.Equal(u.prologue, prologue) {
+			t.idle = slices.Delete(t.idle, i, i+1)
+			return u
+		}
 	}
-	u := t.idle[n-1]
-	t.idle[n-1] = nil
-	t.idle = t.idle[:n-1]
-	return u
+	return nil
 }
 
 // push keeps u, or closes it when there are enough.
 func (t *Transport) push(u *UpConn) {
 	cfg := t.cfg.Load()
 	t.mu.Lock()
+	if len(t.idle) > 0 && u.tells() && (len(t.idle) >= cfg.MaxIdle || serversOpen.Load() > bindable()) {
+		oldest := t.idle[0]
+		t.idle = slices.Delete(t.idle, 0, 1)
+		defer oldest.shut()
+	}
 	if t.closed || cfg.KeepAlive < 0 || len(t.idle) >= cfg.MaxIdle || t.brief.pointless() {
 		t.mu.Unlock()
 		u.shut()
@@ -232,13 +239,13 @@ func (t *Transport) Dial(c *Cancel) (*UpConn, error) {
 	if !c.dialing(stop) {
 		return nil, ErrCanceled
 	}
-	d := net.Dialer{Timeout: cfg.Connect}
-	nc, err := d.DialContext(ctx, "tcp", t.addr)
+	nc, err := Connect(WithPrologue(ctx, c.prologue()), t.addr, cfg.Connect)
 	c.dialing(nil)
 	if err != nil {
 		return nil, dialError(err, c)
 	}
 	u := newUpConn(t, nc)
+	u.prologue = bytes.Clone(c.prologue())
 	t.live.Add(1)
 	serversOpen.Add(1)
 	if !c.bind(u) {

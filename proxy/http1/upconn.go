@@ -16,6 +16,8 @@ type UpConn struct {
 	cfg *TransportConfig
 	nc  net.Conn
 
+	prologue []byte // that it began with
+
 	in   input
 	out  output
 	head Head
