@@ -29,6 +29,9 @@ func wantedListeners(cfg *config.Config) []string {
 	for _, addr := range cfg.Listen {
 		add(addr)
 	}
+	for _, addr := range cfg.TLSListen() {
+		add(addr)
+	}
 	for _, r := range cfg.Routes {
 		add(r.Listen)
 	}
@@ -80,17 +83,21 @@ func listenError(addr string, err error) error {
 	return fmt.Errorf("cannot listen on %s: %s", addr, strings.TrimPrefix(err.Error(), "listen "))
 }
 
-// serve runs the HTTP server on each of fresh until it is closed.
-func (g *gateway) serve(fresh listeners) {
+// serve runs the HTTP server on each of fresh until it is closed. One that was open before gives way.
+func (g *gateway) serve(cfg *config.Config, fresh listeners) {
 	for addr, ln := range fresh {
+		if old := g.listeners[addr]; old != nil {
+			defer old.Close()
+		}
 		g.listeners[addr] = ln
+		named := g.named(cfg, addr, ln)
 		g.serving.Go(func() {
-			err := g.http.Serve(http1.NamedListener{Listener: ln, Name: addr})
+			err := g.http.Serve(named)
 			if err != nil && !errors.Is(err, net.ErrClosed) {
 				g.log.Error("listener ended", "listen", addr, "error", err)
 			}
 		})
-		g.log.Info("listening", "addr", ln.Addr().String())
+		g.log.Info("listening", "addr", ln.Addr().String(), "tls", named.Encrypted)
 	}
 }
 

@@ -10,6 +10,7 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
+	"unsafe"
 )
 
 // Fallback is another source of certificates, such as one that gets them by ACME. All methods may be called concurrently.
@@ -71,11 +72,25 @@ func (s *Store) Protos() []string {
 func (s *Store) Use(all []*Certificate) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	broken := s.broken
 	s.stamps, s.broken = map[Files]stamp{}, map[Files]string{}
 	for _, c := range all {
 		s.stamps[c.Files] = c.stamp
+		if why := broken[c.Files]; why != "" {
+			s.broken[c.Files] = why
+		}
 	}
 	s.set.Store(newSet(slices.Clone(all)))
+}
+
+// Loaded is what is in force of these files; nil when they are not.
+func (s *Store) Loaded(f Files) *Certificate {
+	for _, c := range s.set.Load().all {
+		if c.Files == f {
+			return c
+		}
+	}
+	return nil
 }
 
 // GetCertificate is that of tls.Config: by name, then by wildcard, then from the fallback, then the first one. Of several for a name, that
@@ -113,8 +128,10 @@ func helloHost(hello *tls.ClientHelloInfo) string {
 	return strings.ToLower(strings.TrimSuffix(hello.ServerName, "."))
 }
 
-// Covers tells whether there is a certificate for a host in lower case, without its port: not one that merely stands in.
-func (s *Store) Covers(host string) bool {
+// Covers tells whether there is a certificate for a host in lower case, without its port: not one that merely stands in. It allocates
+// nothing and keeps nothing of host.
+func (s *Store) Covers(b []byte) bool {
+	host := unsafe.String(unsafe.SliceData(b), len(b))
 	if s.set.Load().named(strings.Trim(host, "[]")) != nil {
 		return true
 	}

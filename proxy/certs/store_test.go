@@ -86,7 +86,7 @@ func TestCertificateByName(t *testing.T) {
 		}
 	}
 	for host, want := range map[string]bool{"api.example.com": true, "b.example.com": true, "a.b.example.com": false, "other.test": false, "127.0.0.1": true, ".example.com": false, "": false} {
-		if s.Covers(host) != want {
+		if s.Covers([]byte(host)) != want {
 			t.Errorf("Covers(%q) is not %v", host, want)
 		}
 	}
@@ -164,7 +164,7 @@ func TestFallback(t *testing.T) {
 	if slices.Contains(o.asked, "file.example") {
 		t.Error("the fallback was asked for the host of a file")
 	}
-	if !s.Covers("made.example") || s.Covers("third.example") || len(s.Expiries()) != 2 {
+	if !s.Covers([]byte("made.example")) || s.Covers([]byte("third.example")) || len(s.Expiries()) != 2 {
 		t.Error("the fallback's hosts are not counted")
 	}
 	o.host = "file.example"
@@ -173,7 +173,7 @@ func TestFallback(t *testing.T) {
 		t.Errorf("a client with the fallback's protocol: %v, %v", st.NegotiatedProtocol, err)
 	}
 	s.SetFallback(nil)
-	if s.Covers("made.example") || s.Protos() != nil {
+	if s.Covers([]byte("made.example")) || s.Protos() != nil {
 		t.Error("the fallback is still there")
 	}
 }
@@ -188,7 +188,7 @@ func TestChangedFilesAreReadAgain(t *testing.T) {
 	}
 	a.Write(dir, "a", certstest.Want{Hosts: []string{"two.example"}})
 	s.Refresh(now)
-	if got := shown(t, s, ""); got != "two.example" || !s.Covers("two.example") || s.Covers("one.example") {
+	if got := shown(t, s, ""); got != "two.example" || !s.Covers([]byte("two.example")) || s.Covers([]byte("one.example")) {
 		t.Errorf("after the change: %s", got)
 	}
 

@@ -35,8 +35,22 @@ type Front struct {
 	mu      sync.Mutex // guards the change of trust, and what follows
 	config  *Config
 	protos  []string
-	ca      certs.Stamp // of client_ca, when it was read
-	refused string      // why the changed one was not taken
+	ca      authority
+	refused string // why a changed client_ca was not taken
+}
+
+// authority is client_ca as it was read.
+type authority struct {
+	path, text string
+	pool       *x509.CertPool
+	stamp      certs.Stamp
+}
+
+func loadAuthority(path string) (authority, error) {
+	a := authority{path: path, stamp: certs.StampOf(path)}
+	var err error
+	a.pool, a.text, err = LoadCA(path)
+	return a, err
 }
 
 // trust is what sessions belong to: a client that resumes one is not asked for its certificate again. So the keys of session tickets,
@@ -59,12 +73,10 @@ type Change struct {
 	config *Config
 	protos []string
 	certs  []*certs.Certificate
-	pool   *x509.CertPool
-	auth   string
-	ca     certs.Stamp
+	ca     authority
 }
 
-// Prepare reads the files of cfg, nil for no TLS. http2 tells whether the server speaks HTTP/2.
+// Prepare reads the files of cfg, nil for no TLS, that are not in force yet. http2 tells whether the server speaks HTTP/2.
 func (f *Front) Prepare(cfg *Config, http2 bool) (*Change, error) {
 	c := &Change{front: f, config: cfg, protos: []string{"http/1.1"}}
 	if http2 {
@@ -74,41 +86,49 @@ func (f *Front) Prepare(cfg *Config, http2 bool) (*Change, error) {
 		return c, nil
 	}
 	for _, files := range cfg.Certificates {
-		one, err := certs.Load(files)
+		one, err := f.Certs.Loaded(files), error(nil)
+		if one == nil {
+			one, err = certs.Load(files)
+		}
 		if err != nil {
 			return nil, fmt.Errorf("tls.certificates: %w", err)
 		}
 		c.certs = append(c.certs, one)
 	}
-	c.auth = cfg.Auth()
-	if c.auth != "off" {
-		c.ca = certs.StampOf(cfg.ClientCA)
-		pool, text, err := LoadCA(cfg.ClientCA)
-		if err != nil {
+	if cfg.Auth() == "off" {
+		return c, nil
+	}
+	f.mu.Lock()
+	c.ca = f.ca
+	f.mu.Unlock()
+	if c.ca.path != cfg.ClientCA {
+		var err error
+		if c.ca, err = loadAuthority(cfg.ClientCA); err != nil {
 			return nil, fmt.Errorf("tls.client_ca: %s: %w", cfg.ClientCA, err)
 		}
-		c.pool, c.auth = pool, c.auth+"\n"+text
 	}
 	return c, nil
 }
 
-// Commit puts the change in force for handshakes that begin from now on.
+// Commit puts the change in force for handshakes that begin from now on, and reads what has changed of the other files, as Refresh does.
 func (c *Change) Commit() {
 	f := c.front
 	f.mu.Lock()
-	defer f.mu.Unlock()
 	f.Certs.Use(c.certs)
-	f.config, f.protos, f.ca, f.refused = c.config, c.protos, c.ca, ""
+	f.config, f.protos, f.ca = c.config, c.protos, c.ca
 	if c.config != nil { // else what was accepted before still goes by what there was
-		f.use(c.pool, c.auth)
+		f.use()
 	}
+	f.mu.Unlock()
+	f.Refresh(time.Now())
 }
 
 // use makes the configuration of handshakes. The caller holds mu.
-func (f *Front) use(pool *x509.CertPool, auth string) {
+func (f *Front) use() {
+	auth := f.config.Auth() + "\n" + f.ca.text
 	inner := &tls.Config{
 		GetCertificate: f.Certs.GetCertificate, NextProtos: f.protos, MinVersion: f.config.minVersion(), CipherSuites: f.config.ciphers(),
-		ClientCAs: pool,
+		ClientCAs: f.ca.pool,
 		// Large records cost less than small ones, which would save a slow client's first bytes some milliseconds.
 		DynamicRecordSizingDisabled: true,
 	}
@@ -189,24 +209,20 @@ func (f *Front) Refresh(now time.Time) {
 	f.Certs.Refresh(now)
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	if f.config == nil || f.config.Auth() == "off" {
-		return
-	}
-	at := certs.StampOf(f.config.ClientCA)
-	if at == f.ca {
+	if f.ca.path == "" || certs.StampOf(f.ca.path) == f.ca.stamp {
 		f.refused = ""
 		return
 	}
-	pool, text, err := LoadCA(f.config.ClientCA)
+	fresh, err := loadAuthority(f.ca.path)
 	if err != nil {
 		if said := err.Error(); f.refused != said {
 			f.refused = said
-			f.log.Error("client_ca has changed and cannot be used, the old one stays", "file", f.config.ClientCA, "error", said)
+			f.log.Error("client_ca has changed and cannot be used, the old one stays", "file", f.ca.path, "error", said)
 		}
 		return
 	}
-	f.ca, f.refused = at, ""
-	f.use(pool, f.config.Auth()+"\n"+text)
+	f.ca, f.refused = fresh, ""
+	f.use()
 	f.log.Info("client_ca read again", "file", f.config.ClientCA)
 }
 
