@@ -36,7 +36,7 @@ func TestAccessLogFields(t *testing.T) {
 			keys = append(keys, token.(string))
 		}
 	}
-	want := strings.Fields("ts client method host path proto status reason bytes_in bytes_out t_queue t_connect t_first_byte t_total route upstream server tries request_id user_agent")
+	want := strings.Fields("ts client method host path proto tls status reason bytes_in bytes_out t_queue t_connect t_first_byte t_total route upstream server tries request_id user_agent")
 	if !slices.Equal(keys, want) {
 		t.Errorf("fields %v", keys)
 	}
