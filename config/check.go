@@ -12,7 +12,8 @@ import (
 // a key is not written its default holds, which is right by itself.
 type checker struct {
 	*report
-	c *Config
+	c      *Config
+	serves bool // clients, so that the files of [tls] must be there
 }
 
 func (k *checker) config(root *value) {

@@ -58,6 +58,9 @@ func (k *checker) certificates(at *value) {
 			k.fail(v.near(missing), "cert and key belong together: %s is missing", missing)
 			continue
 		}
+		if !k.serves {
+			continue
+		}
 		one, err := certs.Load(files)
 		if err != nil {
 			if e, ok := errors.AsType[*certs.FileError](err); ok {
@@ -99,7 +102,7 @@ func (k *checker) clientCertificates(at *value) {
 		return
 	}
 	k.filled(v, c.ClientCA, "a file")
-	if c.ClientCA == "" {
+	if c.ClientCA == "" || !k.serves {
 		return
 	}
 	if _, _, err := https.LoadCA(c.ClientCA); err != nil {

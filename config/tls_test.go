@@ -121,8 +121,19 @@ hsts = "720h"
 	if c.TLS.Auth() != "require" || c.TLS.HSTS.MaxAge != 720*time.Hour {
 		t.Errorf("%+v", c.TLS)
 	}
+	file := filepath.Join(t.TempDir(), "config.toml") // from elsewhere, where none of the files is
+	if err := os.WriteFile(file, c.Dump(), 0o600); err != nil {
+		t.Fatal(err)
+	}
 	again, err := Parse("dump.toml", c.Dump())
 	if err != nil || !reflect.DeepEqual(c, again) {
 		t.Errorf("differs after a dump: %v\n%s", err, c.Dump())
+	}
+	t.Chdir(filepath.Dir(file))
+	if _, err := Load(file); err == nil {
+		t.Error("loaded without its files")
+	}
+	if again, err := LoadForScaler(file); err != nil || !reflect.DeepEqual(c, again) {
+		t.Errorf("for the scaler: %v", err)
 	}
 }
