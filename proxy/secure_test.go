@@ -76,7 +76,7 @@ func TestRedirectToHTTPS(t *testing.T) {
 		}
 		g.proxy.Store(table)
 	}
-	store(Secure{Port: 443, From: []string{"other", from}, HSTS: "max-age=60"})
+	store(Secure{Port: 443, From: []string{"tls", from}, HSTS: "max-age=60"})
 	for _, one := range []struct{ request, location string }{
 		{"GET /x?a=%20b HTTP/1.1\nHost: a.example\n\n", "https://a.example/x?a=%20b"},
 		{"POST /nowhere HTTP/1.1\nHost: A.Example.:8080\nContent-Length: 2\n\nab", "https://a.example/nowhere"}, // before routing

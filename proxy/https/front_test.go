@@ -336,6 +336,38 @@ func TestCleartextIsToldSo(t *testing.T) {
 	w.counted("", "not_tls")
 }
 
+// steps is a connection that keeps what is done with it.
+type steps struct {
+	net.Conn
+	done []string
+}
+
+func (s *steps) Write(p []byte) (int, error) {
+	s.done = append(s.done, "write")
+	return len(p), nil
+}
+
+func (s *steps) CloseWrite() error {
+	s.done = append(s.done, "end")
+	return nil
+}
+
+func (s *steps) Read([]byte) (int, error) {
+	s.done = append(s.done, "read")
+	return 0, io.EOF
+}
+
+func (s *steps) SetReadDeadline(time.Time) error { return nil }
+
+// What the client has sent is read before the close, which would else be a reset that takes the answer away.
+func TestCleartextIsReadToItsEnd(t *testing.T) {
+	s := &steps{}
+	New(slog.New(slog.DiscardHandler)).failed(s, &http1.Origin{}, tls.RecordHeaderError{RecordHeader: [5]byte([]byte("GET /"))})
+	if got := strings.Join(s.done, " "); got != "write end read" {
+		t.Error(got)
+	}
+}
+
 func TestOtherFailuresAreCounted(t *testing.T) {
 	w := newWorld(t, nil)
 	if _, err := w.dial(&tls.Config{NextProtos: []string{"smtp"}}); err == nil {
