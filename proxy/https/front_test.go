@@ -118,18 +118,20 @@ func (w *world) dial(cfg *tls.Config) (tls.ConnectionState, error) {
 	return c.ConnectionState(), err
 }
 
-// counted waits until a result was counted, and gives how often.
-func (w *world) counted(version, result string) uint64 {
+// counted waits until a result was counted.
+func (w *world) counted(version, result string) { w.countedTimes(version, result, 1) }
+
+// countedTimes waits until a result was counted n times: a client may know of it before it is counted.
+func (w *world) countedTimes(version, result string, n uint64) {
 	w.t.Helper()
 	for end := time.Now().Add(5 * time.Second); time.Now().Before(end); time.Sleep(time.Millisecond) {
 		for _, h := range w.front.Stats().Handshakes {
-			if h.Version == version && h.Result == result {
-				return h.Count
+			if h.Version == version && h.Result == result && h.Count >= n {
+				return
 			}
 		}
 	}
-	w.t.Errorf("no handshake with %q %s: %v", version, result, w.front.Stats().Handshakes)
-	return 0
+	w.t.Errorf("not %d handshakes with %q %s: %v", n, version, result, w.front.Stats().Handshakes)
 }
 
 func TestHandshake(t *testing.T) {

@@ -39,9 +39,7 @@ func TestClientCertificates(t *testing.T) {
 			t.Errorf("require: let in with %s", what)
 		}
 	}
-	if n := w.counted("", "client_certificate"); n != 4 {
-		t.Errorf("%d counted", n)
-	}
+	w.countedTimes("", "client_certificate", 4)
 	w.cfg.ClientAuth = "request"
 	w.apply()
 	if _, err := w.dial(&tls.Config{}); err != nil {
