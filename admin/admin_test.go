@@ -15,6 +15,7 @@ import (
 
 	"sluice/balancer"
 	"sluice/proxy"
+	"sluice/proxy/https"
 	"sluice/scaler"
 	"sluice/scaler/vertical"
 )
@@ -157,6 +158,10 @@ func newGateway(t *testing.T) (*fakeGateway, *fakeScaler) {
 			{Upstream: demo, Scaler: s, Driver: "process", Notes: []Note{{"web-1", "no network is shared"}}},
 		},
 		traffic: proxy.Stats{
+			TLS: https.Stats{
+				Handshakes: []https.Handshakes{{Version: "1.3", Result: "ok", Count: 4}, {Result: "timeout", Count: 1}},
+				Expiries:   map[string]time.Time{"*.example.com": time.Now().Add(time.Hour)},
+			},
 			Routes: []proxy.RouteStats{
 				{Route: "", Requests: map[int]uint64{404: 2}, Rejected: map[string]uint64{"no_route": 2}},
 				{Route: "api", Upstream: "demo", Requests: map[int]uint64{200: 7, 499: 1}, Duration: proxy.DurationStats{Buckets: cumulative(3), Count: 8, Seconds: 4.5}},

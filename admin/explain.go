@@ -47,7 +47,7 @@ func Ask(rawURL, method string, headers []string, listener, client string) (prox
 	if u.Host == "" || u.Scheme != "http" && u.Scheme != "https" {
 		return proxy.Question{}, fmt.Errorf("%q is no URL of a request: write http://host/path", rawURL)
 	}
-	q := proxy.Question{Listener: listener, Method: method, Host: u.Host, Target: u.RequestURI()}
+	q := proxy.Question{Listener: listener, TLS: u.Scheme == "https", Method: method, Host: u.Host, Target: u.RequestURI()}
 	for _, h := range headers {
 		name, value, ok := strings.Cut(h, ":")
 		name, value = strings.TrimSpace(name), strings.TrimSpace(value)

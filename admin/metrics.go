@@ -57,6 +57,9 @@ var (
 	verticalCPU     = describe("vertical_cpu_cores", "CPU that a replica should have: target, and the bounds within which it is left alone.", "upstream", "bound")
 	verticalMemory  = describe("vertical_memory_bytes", "Memory that a replica should have: target, and the bounds within which it is left alone.", "upstream", "bound")
 	labelsRefused   = describe("labels_refused", "Labels of containers that are refused now: they ask for what is another's, or make no sense.")
+	handshakesTotal = describe("tls_handshakes_total", "TLS handshakes with clients, by version and result: ok, or why not.", "version", "result")
+	certExpiry      = describe("certificate_expiry_seconds", "Time until the certificate that clients are shown for the host ends; negative when it has.", "host")
+	certsBroken     = describe("certificate_files_broken", "Certificate files that have changed into what cannot be used; what was read before is in force.")
 	reloadSuccess   = describe("config_reload_success", "1 when the configuration was last read without an error, else 0.")
 	reloadTimestamp = describe("config_reload_timestamp_seconds", "When the configuration in use was loaded, in seconds since 1970.")
 )
@@ -79,7 +82,8 @@ func (c *collector) Describe(out chan<- *prometheus.Desc) {
 	for _, d := range []*prometheus.Desc{
 		buildInfo, requestsTotal, requestSeconds, queueSeconds, inFlight, queueDepth, replicas, serverUp, serverInFlight, serverSlots, breakerState,
 		rejectedTotal, retriesTotal, decisionsTotal, scaleErrors, startSeconds, startFailures, replicaCPU, replicaMemory,
-		aiQueue, aiRunning, aiCacheUsage, aiModelMemory, aiModelsLoaded, aiTasks, aiCollections, aiVectorPending, verticalCPU, verticalMemory, labelsRefused, reloadSuccess, reloadTimestamp,
+		aiQueue, aiRunning, aiCacheUsage, aiModelMemory, aiModelsLoaded, aiTasks, aiCollections, aiVectorPending, verticalCPU, verticalMemory, labelsRefused,
+		handshakesTotal, certExpiry, certsBroken, reloadSuccess, reloadTimestamp,
 	} {
 		out <- d
 	}
@@ -157,6 +161,13 @@ func (c *collector) Collect(out chan<- prometheus.Metric) {
 	for _, u := range traffic.Upstreams {
 		counter(retriesTotal, u.Retries, u.Upstream)
 	}
+	for _, h := range traffic.TLS.Handshakes {
+		counter(handshakesTotal, h.Count, h.Version, h.Result)
+	}
+	for host, at := range traffic.TLS.Expiries {
+		gauge(certExpiry, at.Sub(now).Seconds(), host)
+	}
+	gauge(certsBroken, float64(traffic.TLS.Broken))
 }
 
 func (c *collector) scaler(out chan<- prometheus.Metric, upstream, driver string, st scaler.Status) {

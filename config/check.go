@@ -14,7 +14,8 @@ import (
 // a key is not written its default holds, which is right by itself.
 type checker struct {
 	*report
-	c *Config
+	c      *Config
+	serves bool // clients, so that the files of [tls] must be there
 }
 
 func (k *checker) config(root *value) {
@@ -41,6 +42,7 @@ func (k *checker) config(root *value) {
 	k.scaler(root)
 	k.between(root.get("scale", "max_replicas"), c.Scale.MaxReplicas, 0, 100000)
 
+	k.tls(root)
 	k.metricsAPI(root)
 	k.peers(root)
 
@@ -90,7 +92,7 @@ func (k *checker) listeners(root *value) {
 		open = append(open, opened{addr, at})
 	}
 	listen := root.near("listen")
-	if v := root.get("listen"); v != nil && v.sound() && len(c.Listen) == 0 {
+	if v := root.get("listen"); v != nil && v.sound() && len(c.Listen) == 0 && len(c.TLSListen()) == 0 {
 		if len(c.Routes) == 0 || slices.ContainsFunc(c.Routes, func(r route) bool { return r.Listen == "" }) {
 			k.fail(v, "listen is empty, but there are routes without a listen of their own")
 		}
@@ -109,6 +111,7 @@ func (k *checker) listeners(root *value) {
 		}
 		add(at, addr)
 	}
+	k.tlsListeners(root, add)
 	if root.sound("admin", "listen") {
 		k.adminListen(root.near("admin", "listen"), root, func(at *value, addr string) {
 			if root.get("admin", "listen") == nil && slices.ContainsFunc(open, func(o opened) bool { return clash(o.addr, addr) }) {

@@ -14,6 +14,7 @@ import (
 	"sluice/discovery"
 	"sluice/peers"
 	"sluice/proxy"
+	"sluice/proxy/https"
 	"sluice/scaler"
 )
 
@@ -36,6 +37,9 @@ type Config struct {
 	DrainTimeout time.Duration `toml:"drain_timeout"`
 	// PID is the pid file; default "sluice.pid" in the folder for runtime files ($XDG_RUNTIME_DIR, else the temporary folder), "off" is none.
 	PID string `toml:"pid"`
+
+	// TLS is for the listeners where clients speak it; nil (default) is none.
+	TLS *https.Config `toml:"tls"`
 
 	Admin   admin.Config        `toml:"admin"`
 	Metrics admin.MetricsConfig `toml:"metrics"`
@@ -108,6 +112,14 @@ func prefixes(list []string) []netip.Prefix {
 		}
 	}
 	return all
+}
+
+// TLSListen are the addresses where clients speak TLS.
+func (c *Config) TLSListen() []string {
+	if c.TLS == nil {
+		return nil
+	}
+	return c.TLS.Listen
 }
 
 // EngineConfig says which engine sluice runs on.

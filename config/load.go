@@ -15,7 +15,12 @@ import (
 const maxFile = 4 << 20
 
 // Load reads and checks the file. An error is either one of reading the file or of type Errors.
-func Load(path string) (*Config, error) {
+func Load(path string) (*Config, error) { return load(path, true) }
+
+// LoadForScaler is Load for the process that has the engine and serves no clients: it need not have their certificates and keys.
+func LoadForScaler(path string) (*Config, error) { return load(path, false) }
+
+func load(path string, serves bool) (*Config, error) {
 	f, err := os.Open(path)
 	if err != nil {
 		return nil, err
@@ -25,13 +30,15 @@ func Load(path string) (*Config, error) {
 	if err != nil {
 		return nil, err
 	}
-	return Parse(path, data)
+	return parse(path, data, serves)
 }
 
 // Parse reads and checks a config.toml; name stands in the positions of its errors. An error is of
 // type Errors and holds every mistake, except that a text that is not TOML yields only the first
 // place where it is not. Secrets are read here, so that a missing one is found by a check.
-func Parse(name string, data []byte) (*Config, error) {
+func Parse(name string, data []byte) (*Config, error) { return parse(name, data, true) }
+
+func parse(name string, data []byte, serves bool) (*Config, error) {
 	src := newSource(name, strings.TrimLeft(string(data), "\ufeff"))
 	rep := &report{}
 	if len(data) > maxFile {
@@ -53,7 +60,7 @@ func Parse(name string, data []byte) (*Config, error) {
 	d := &decoder{report: rep, secrets: map[string]string{}}
 	d.structure(root, reflect.ValueOf(c).Elem(), "")
 	c.secrets = d.secrets
-	k := &checker{report: rep, c: c}
+	k := &checker{report: rep, c: c, serves: serves}
 	k.config(root)
 	if err := rep.err(); err != nil {
 		return nil, err

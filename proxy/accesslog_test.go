@@ -36,7 +36,7 @@ func TestAccessLogFields(t *testing.T) {
 			keys = append(keys, token.(string))
 		}
 	}
-	want := strings.Fields("ts client method host path proto status reason bytes_in bytes_out t_queue t_connect t_first_byte t_total route upstream server tries request_id user_agent")
+	want := strings.Fields("ts client method host path proto tls status reason bytes_in bytes_out t_queue t_connect t_first_byte t_total route upstream server tries request_id user_agent")
 	if !slices.Equal(keys, want) {
 		t.Errorf("fields %v", keys)
 	}
@@ -66,7 +66,7 @@ func TestAccessLogFields(t *testing.T) {
 func TestAccessLogFormats(t *testing.T) {
 	for format, pattern := range map[string]string{
 		"combined": `^127\.0\.0\.1 - - \[\d\d/\w{3}/\d{4}:\d\d:\d\d:\d\d [+-]\d{4}\] "GET /a\?key=\*\*\* HTTP/1\.1" 200 2 "-" "curl/1 \\x22x\\x22"\n$`,
-		"logfmt":   `^ts=\S+Z client=127\.0\.0\.1 method=GET host=x path="/a\?key=\*\*\*" proto=HTTP/1\.1 status=200 reason="" bytes_in=\d+ .* route=r upstream=a server=\S+ tries=1 request_id=\w{32} user_agent="curl/1 \\"x\\""\n$`,
+		"logfmt":   `^ts=\S+Z client=127\.0\.0\.1 method=GET host=x path="/a\?key=\*\*\*" proto=HTTP/1\.1 tls="" status=200 reason="" bytes_in=\d+ .* route=r upstream=a server=\S+ tries=1 request_id=\w{32} user_agent="curl/1 \\"x\\""\n$`,
 	} {
 		g := simple(t, RouteConfig{}, ok)
 		out := &lockedBuffer{}

@@ -34,6 +34,7 @@ func (x *Exchange) answer() {
 // respond sends the head in x.in with sluice's own fields and the route's edits, and body.
 func (x *Exchange) respond(body []byte) {
 	x.in = append(time.Now().UTC().AppendFormat(append(x.in, "Date: "...), "Mon, 02 Jan 2006 15:04:05 GMT"), "\r\n"...)
+	x.in = x.appendHSTS(x.in)
 	if x.route != nil {
 		x.in = appendEdits(x.in, x.route.response)
 	}

@@ -383,16 +383,18 @@ func (x *Exchange) answering() { x.route.upstream.FirstByte(&x.ticket, time.Now(
 // buildResponse makes the head for the client.
 func (x *Exchange) buildResponse() {
 	h, edits := x.response, x.route.response
+	hsts := x.hasHSTS()
 	h.DropHopByHop()
 	for i := range h.Len() {
 		// Only sluice says why sluice answers.
-		if name := h.Name(i); isName(name, "x-sluice-reason") || len(edits) > 0 && edited(edits, name) != nil {
+		if name := h.Name(i); isName(name, "x-sluice-reason") || len(edits) > 0 && edited(edits, name) != nil ||
+			hsts && isName(name, "strict-transport-security") {
 			h.Drop(i)
 		}
 	}
 	in := append(append(x.in[:0], h.StatusLine()...), "\r\n"...)
 	in = h.AppendKept(in)
-	in = appendEdits(in, edits)
+	in = x.appendHSTS(appendEdits(in, edits))
 	if x.sticky != nil && x.ticket.Sticky != x.server.StickyID() {
 		in = x.appendStickyCookie(in)
 	}

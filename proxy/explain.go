@@ -16,6 +16,7 @@ import (
 // Question is a request that nobody sent.
 type Question struct {
 	Listener string     // as configured; "" is one that no route names
+	TLS      bool       // the client speaks TLS
 	Method   string     // "" is GET
 	Host     string     // with or without port
 	Target   string     // path and query; "" is "/"
@@ -31,6 +32,7 @@ type Explanation struct {
 	Answer        string   `json:"answer,omitempty"`         // what sluice answers itself, in words
 	Reason        string   `json:"reason,omitempty"`         // reason code of a refusal
 	Target        string   `json:"target,omitempty"`         // what the server would be asked for
+	TLS           []string `json:"tls,omitempty"`            // what the client is shown and offered, in words
 	Limits        []string `json:"limits,omitempty"`         // in words
 	Passed        []Passed `json:"passed,omitempty"`         // routes that were looked at before, in that order
 	Others        int      `json:"others,omitempty"`         // how many more were passed over
@@ -54,6 +56,12 @@ func (t *Table) Explain(q Question) Explanation {
 		return e
 	}
 	x := Exchange{table: t, head: head, client: q.Client}
+	if s := &t.secure; !q.TLS && s.Covers != nil && (q.Listener == "" || slices.Contains(s.From, q.Listener)) {
+		if x.host = appendHost(nil, head.Host()); x.redirected(s) {
+			e.Answer = fmt.Sprintf("redirect 308 to %s, as every cleartext request for this host", s.appendLocation(nil, x.host, head.Target()))
+			return e
+		}
+	}
 	err = x.lookup(q.Listener)
 	if err == nil || errors.Is(err, errNoRoute) {
 		t.explainPassed(&e, &x)

@@ -104,6 +104,7 @@ func (x *Exchange) prepare() {
 	}
 	out = h.AppendKept(out)
 	out = x.appendForwarded(out)
+	out = x.appendClientCert(out)
 	for i := range r.request {
 		if e := &r.request[i]; e.line != nil && e.lower != "host" {
 			out = append(out, e.line...)
@@ -143,6 +144,7 @@ func (x *Exchange) sift() {
 		case len("X-Request-ID"):
 			drop = isName(name, "x-request-id")
 		}
+		drop = drop || tellsOfClient(name)
 		if !drop && len(name) >= len("X-Forwarded-") && isName(name[:len("X-Forwarded-")], "x-forwarded-") {
 			drop = x.siftForwarded(i, name[len("X-Forwarded-"):])
 		}

@@ -240,7 +240,7 @@ func checkForwarded(t *testing.T, route *Route, peer netip.Addr, trusted bool, l
 	if n, err := head.ParseRequest([]byte(raw), http1.Limits{}); err != nil || n != len(raw) {
 		return
 	}
-	x := Exchange{head: head, route: route, conn: new(http1.Conn), peer: peer, client: peer, trusted: trusted}
+	x := Exchange{table: new(Table), head: head, route: route, conn: new(http1.Conn), peer: peer, client: peer, trusted: trusted}
 	x.subject.path = head.Path()
 	x.name()
 	want := fieldsOf(head, func(i int) bool { return passes(head, i, false, trusted) && edited(route.request, head.Name(i)) == nil })
@@ -308,7 +308,7 @@ func checkAnswer(t *testing.T, route *Route, lines string) {
 	if n, err := head.ParseResponse([]byte(raw), []byte("GET"), http1.Limits{}); err != nil || n != len(raw) {
 		return
 	}
-	x := Exchange{route: route, response: head, status: 200}
+	x := Exchange{table: new(Table), route: route, response: head, status: 200}
 	want := fieldsOf(head, func(i int) bool { return passes(head, i, true, false) && edited(route.response, head.Name(i)) == nil })
 	if route.name == "edited" {
 		want = append(want, "X-Set: new")

@@ -2,7 +2,9 @@ package proxy
 
 import (
 	"bytes"
+	"crypto/tls"
 	"strconv"
+	"strings"
 	"time"
 	"unicode/utf8"
 )
@@ -38,6 +40,7 @@ func (x *Exchange) appendLine(dst []byte, format logFormat, end time.Time) []byt
 	l.bytes("path", x.line)
 	l.key("proto")
 	l.quoted(func(b []byte) []byte { return x.appendProto(b) })
+	l.text("tls", x.tlsVersion())
 	l.number("status", int64(x.status))
 	l.text("reason", x.reason())
 	l.number("bytes_in", x.conn.BytesIn())
@@ -75,6 +78,15 @@ func (x *Exchange) appendCombined(dst []byte) []byte {
 
 func (x *Exchange) appendProto(dst []byte) []byte {
 	return append(append(dst, "HTTP/1."...), '0'+byte(x.head.Minor()))
+}
+
+// tlsVersion is "1.3" or "1.2", "" without TLS.
+func (x *Exchange) tlsVersion() string {
+	state := x.conn.Origin().TLS
+	if state == nil {
+		return ""
+	}
+	return strings.TrimPrefix(tls.VersionName(state.Version), "TLS ")
 }
 
 // lineWriter writes fields as JSON or logfmt.

@@ -79,6 +79,9 @@ func (p *Proxy) Handle(c *http1.Conn) {
 	x := p.begin(c)
 	defer x.end()
 
+	if x.toHTTPS() {
+		return
+	}
 	err := x.match()
 	if err == nil {
 		err = x.limit()

@@ -3,6 +3,8 @@ package proxy
 import (
 	"sync/atomic"
 	"time"
+
+	"sluice/proxy/https"
 )
 
 // DurationBuckets are the upper bounds, in seconds, of sluice_request_duration_seconds: from a cached
@@ -60,6 +62,8 @@ func (s *routeStats) finished(status int, took time.Duration) {
 type Stats struct {
 	Routes    []RouteStats
 	Upstreams []UpstreamStats
+	// TLS is not the proxy's to fill.
+	TLS https.Stats
 }
 
 // RouteStats is a reading of one route's counters. The requests that no route matched are counted under

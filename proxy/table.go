@@ -18,6 +18,8 @@ type TableConfig struct {
 	Upstreams map[string]*Upstream
 	// TrustedProxies are the peers whose X-Forwarded-* fields are believed.
 	TrustedProxies []netip.Prefix
+	// Secure is about listeners with TLS.
+	Secure Secure
 }
 
 // Table holds the compiled routes. It is never changed: a reload builds another one aside. All methods
@@ -28,6 +30,7 @@ type Table struct {
 	listeners map[string]*index
 	upstreams []*Upstream // those the routes lead to, by name
 	trusted   []netip.Prefix
+	secure    Secure
 	unmatched *routeStats // requests without a route
 }
 
@@ -36,7 +39,7 @@ type Table struct {
 func NewTable(cfg TableConfig, prev *Table) (*Table, error) {
 	routes, err := compileRoutes(cfg.Routes)
 	wrong := []error{err}
-	t := &Table{routes: routes, trusted: cfg.TrustedProxies, unmatched: newRouteStats("", "")}
+	t := &Table{routes: routes, trusted: cfg.TrustedProxies, secure: cfg.Secure, unmatched: newRouteStats("", "")}
 	old, seen := map[string]*Route{}, map[*Upstream]bool{}
 	if prev != nil {
 		t.unmatched = prev.unmatched

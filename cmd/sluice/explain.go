@@ -13,6 +13,7 @@ import (
 	"sluice/admin"
 	"sluice/config"
 	"sluice/proxy"
+	"sluice/proxy/https"
 )
 
 // cmdExplain asks the running sluice; where none runs it reads the file, and knows of no servers.
@@ -91,25 +92,41 @@ func explainOffline(cfg *config.Config, q proxy.Question) (proxy.Explanation, er
 	for name, u := range cfg.Upstreams {
 		fronts[name] = newUpstream(name, u, discardLog()).front
 	}
-	table, err := proxy.NewTable(tableConfig(cfg, fronts), nil)
+	front := https.New(discardLog())
+	tls, err := front.Prepare(cfg.TLS, true)
+	if err != nil {
+		return proxy.Explanation{}, err
+	}
+	tls.Commit()
+	table, err := proxy.NewTable(tableConfig(cfg, fronts, front), nil)
 	if err != nil {
 		return proxy.Explanation{}, err
 	}
 	q.Listener = listenerOf(cfg, q)
-	return table.Explain(q), nil
+	e := table.Explain(q)
+	e.TLS = explainTLS(cfg, front, q)
+	return e, nil
 }
 
 // listenerOf is the configured listener that a question means: the named one, else the one with the port
-// of its host, as `explain http://localhost:11434/` means it.
+// of its host, as `explain http://localhost:11434/` means it. For https it is that of TLS with port 443, or the first.
 func listenerOf(cfg *config.Config, q proxy.Question) string {
 	_, port, err := net.SplitHostPort(q.Host)
-	if q.Listener != "" || err != nil {
+	switch {
+	case q.Listener != "":
 		return q.Listener
+	case err != nil && q.TLS:
+		port = "443"
+	case err != nil:
+		return ""
 	}
 	for _, addr := range wantedListeners(cfg) {
 		if _, p, err := net.SplitHostPort(addr); err == nil && p == port {
 			return addr
 		}
+	}
+	if all := cfg.TLSListen(); err != nil && len(all) > 0 {
+		return all[0]
 	}
 	return ""
 }
@@ -119,7 +136,12 @@ func writeExplanation(w io.Writer, e admin.Explanation, running bool) {
 	line := func(name, format string, args ...any) {
 		fmt.Fprintf(w, "%-9s %s\n", name, clean(fmt.Sprintf(format, args...)))
 	}
-	if e.Route == "" {
+	for _, l := range e.TLS {
+		line("tls", "%s", l)
+	}
+	if e.Route == "" && e.Reason == "" {
+		line("answer", "%s", e.Answer)
+	} else if e.Route == "" {
 		line("route", "none: sluice answers %s (%s)", e.Answer, e.Reason)
 	} else {
 		line("route", "%s", e.Route)

@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"os"
 	"reflect"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -17,6 +18,7 @@ import (
 	"sluice/config"
 	"sluice/proxy"
 	"sluice/proxy/http1"
+	"sluice/proxy/https"
 	"sluice/proxy/proxyproto"
 	"sluice/scaler"
 )
@@ -31,6 +33,7 @@ type gateway struct {
 	proxy      *proxy.Proxy
 	http       *http1.Server
 	acceptor   proxyproto.Acceptor // for all front listeners
+	tls        *https.Front
 	admin      *admin.Server
 	metricsAPI adminkubernetes.Server
 	engine     *engine
@@ -53,7 +56,8 @@ type gateway struct {
 
 	predecessor    *os.File // to tell that this sluice takes requests; nil without one
 	predecessorPID int
-	handedOver     bool // a successor has taken over
+	handedOver     bool   // a successor has taken over
+	stopTLS        func() // ends followCertificates; nil before
 
 	running atomic.Pointer[admin.Running]
 	notYet  atomic.Pointer[string] // why it takes no requests; nil when it does
@@ -67,6 +71,7 @@ func newGateway(file, errorLog string, l *logs) *gateway {
 	g.proxy = proxy.New(proxy.Options{Log: g.log})
 	g.http = &http1.Server{Handler: g.proxy, Log: g.log, Refuse: g.proxy.Refuse}
 	g.acceptor.Log = g.log
+	g.tls = https.New(g.log)
 	g.admin = admin.New(g, version, g.log)
 	g.metricsAPI.Log = g.log
 	g.running.Store(&admin.Running{Config: admin.ConfigStatus{File: file}})
@@ -186,6 +191,9 @@ func (g *gateway) apply(cfg *config.Config) error {
 		}
 		return err
 	}
+	if err := g.listeners.turn(g.cfg, cfg, wanted, fresh); err != nil {
+		return undo(err)
+	}
 	added := map[string]*upstream{}
 	fronts := make(map[string]*proxy.Upstream, len(cfg.Upstreams))
 	for name, u := range cfg.Upstreams {
@@ -197,6 +205,10 @@ func (g *gateway) apply(cfg *config.Config) error {
 		fronts[name] = added[name].front
 	}
 	table, err := proxy.NewTable(g.dividedTable(cfg, fronts), g.proxy.Table())
+	if err != nil {
+		return undo(err)
+	}
+	tls, err := g.tls.Prepare(cfg.TLS, g.http.HTTP2 != nil)
 	if err != nil {
 		return undo(err)
 	}
@@ -226,9 +238,11 @@ func (g *gateway) apply(cfg *config.Config) error {
 			added[name].start(g, u)
 		}
 	}
+	tls.Commit()
 	g.proxy.Store(table)
-	g.serve(fresh)
+	g.serve(cfg, fresh)
 	g.closeUnwanted(wanted)
+	g.followCertificates(cfg)
 	for name, u := range g.upstreams {
 		if cfg.Upstreams[name] == nil {
 			delete(g.upstreams, name)
@@ -297,6 +311,9 @@ func (g *gateway) close(ctx context.Context) {
 		closeListener(addr, ln)
 	}
 	g.stopLabels()
+	if g.stopTLS != nil {
+		g.stopTLS()
+	}
 	var all sync.WaitGroup
 	for _, u := range g.upstreams {
 		all.Go(func() { u.stop(ctx) })
@@ -312,8 +329,10 @@ func (g *gateway) close(ctx context.Context) {
 }
 
 // tableConfig is the part of cfg that the routing table is made of.
-func tableConfig(cfg *config.Config, fronts map[string]*proxy.Upstream) proxy.TableConfig {
-	return proxy.TableConfig{Routes: cfg.Routes, Upstreams: fronts, TrustedProxies: cfg.TrustedPrefixes(), Listen: cfg.Listen}
+func tableConfig(cfg *config.Config, fronts map[string]*proxy.Upstream, front *https.Front) proxy.TableConfig {
+	return proxy.TableConfig{
+		Routes: cfg.Routes, Upstreams: fronts, TrustedProxies: cfg.TrustedPrefixes(), Listen: slices.Concat(cfg.Listen, cfg.TLSListen()), Secure: secure(cfg, front),
+	}
 }
 
 // clientSettings are the bounds of front connections.

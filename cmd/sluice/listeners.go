@@ -30,6 +30,9 @@ func wantedListeners(cfg *config.Config) []string {
 	for _, addr := range cfg.Listen {
 		add(addr)
 	}
+	for _, addr := range cfg.TLSListen() {
+		add(addr)
+	}
 	for _, r := range cfg.Routes {
 		add(r.Listen)
 	}
@@ -94,12 +97,16 @@ func closeListener(addr string, ln net.Listener) {
 	http1.RemoveSocket(addr)
 }
 
-// serve runs the HTTP server on each of fresh until it is closed.
-func (g *gateway) serve(fresh listeners) {
+// serve runs the HTTP server on each of fresh until it is closed. One that was open before gives way.
+func (g *gateway) serve(cfg *config.Config, fresh listeners) {
 	for addr, ln := range fresh {
+		if old := g.listeners[addr]; old != nil {
+			defer old.Close()
+		}
 		g.listeners[addr] = ln
+		named := g.named(cfg, addr, ln)
 		g.serving.Go(func() {
-			err := g.http.Serve(http1.NamedListener{Listener: ln, Name: addr, Open: g.acceptor.Opener(nil)})
+			err := g.http.Serve(named)
 			if err != nil && !errors.Is(err, net.ErrClosed) {
 				g.log.Error("listener ended", "listen", addr, "error", err)
 			}
@@ -108,7 +115,7 @@ func (g *gateway) serve(fresh listeners) {
 		if ln.Addr().Network() == "unix" {
 			shown = addr
 		}
-		g.log.Info("listening", "addr", shown)
+		g.log.Info("listening", "addr", shown, "tls", named.Encrypted)
 	}
 }
 

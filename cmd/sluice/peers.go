@@ -157,7 +157,7 @@ func (g *gateway) peersChanged() {
 
 // dividedTable is tableConfig with this gateway's part of the rate limits.
 func (g *gateway) dividedTable(cfg *config.Config, fronts map[string]*proxy.Upstream) proxy.TableConfig {
-	table := tableConfig(cfg, fronts)
+	table := tableConfig(cfg, fronts, g.tls)
 	g.divided = 1
 	if g.peers != nil {
 		g.divided = g.peers.Members()

@@ -62,8 +62,12 @@ func adminNotes(notes []discovery.Note) []admin.Note {
 	return list
 }
 
-// Traffic is what the proxy has counted.
-func (g *gateway) Traffic() proxy.Stats { return g.proxy.Stats() }
+// Traffic is what the proxy has counted, and the handshakes before it.
+func (g *gateway) Traffic() proxy.Stats {
+	s := g.proxy.Stats()
+	s.TLS = g.tls.Stats()
+	return s
+}
 
 // Explain tells which route a request would take now.
 func (g *gateway) Explain(q proxy.Question) proxy.Explanation {
@@ -71,5 +75,7 @@ func (g *gateway) Explain(q proxy.Question) proxy.Explanation {
 	cfg := g.cfg
 	g.mu.Unlock()
 	q.Listener = listenerOf(cfg, q)
-	return g.proxy.Table().Explain(q)
+	e := g.proxy.Table().Explain(q)
+	e.TLS = explainTLS(cfg, g.tls, q)
+	return e
 }

@@ -28,7 +28,7 @@ func cmdScaler(_ context.Context, env Env, args []string) int {
 	}
 	file, _ := configFile(env, *c)
 	k := newKeeper(file, env)
-	cfg, err := config.Load(file)
+	cfg, err := config.LoadForScaler(file)
 	if err != nil {
 		if isInvalid(err) {
 			return env.invalid(err)
@@ -129,7 +129,7 @@ func (k *keeper) serveSignals(signals chan os.Signal, served chan error) int {
 }
 
 func (k *keeper) reload() error {
-	cfg, err := config.Load(k.file)
+	cfg, err := config.LoadForScaler(k.file)
 	if err != nil {
 		return err
 	}

@@ -14,6 +14,8 @@ type NamedListener struct {
 	Name string
 	// Open makes its connections ready; nil: they are as they come.
 	Open Opener
+	// Encrypted tells that what Open makes of them is encrypted: a connection that is refused is told nothing then.
+	Encrypted bool
 }
 
 const (
@@ -28,7 +30,7 @@ var refusal = []byte("HTTP/1.1 503 Service Unavailable\r\nContent-Length: 13\r\n
 	"Connection: close\r\nRetry-After: 1\r\nX-Sluice-Reason: " + reasonConnLimited + "\r\n\r\n" + reasonConnLimited + "\n")
 
 // Serve accepts connections until l is closed, by Shutdown or otherwise, and then returns nil. When there are too many,
-// idle ones make room, or new ones are answered 503. Running out of descriptors or memory does not end it: it answers
+// idle ones make room, or new ones are answered 503, encrypted ones closed. Running out of descriptors or memory does not end it: it answers
 // 503 with a descriptor kept for that, pauses and goes on. Other errors are returned.
 func (s *Server) Serve(l net.Listener) error {
 	named, ok := l.(NamedListener)
@@ -79,7 +81,7 @@ func (s *Server) Serve(l net.Listener) error {
 				open, active := s.Conns()
 				s.log().Warn("too many connections", "listener", named.Name, "open", open, "active", active, "descriptors", limit)
 			}
-			refuse(nc)
+			refuse(nc, named.Encrypted)
 			continue
 		}
 		switch {
@@ -159,12 +161,16 @@ func (s *Server) refuseOne(l NamedListener) bool {
 		s.start(nc, l) // nobody had waited any more; this one came later
 		return false
 	}
-	refuse(nc)
+	refuse(nc, l.Encrypted)
 	return true
 }
 
-// refuse answers 503 and closes.
-func refuse(nc net.Conn) {
+// refuse answers 503 and closes. On an encrypted connection the client would take the answer for a fault of ours.
+func refuse(nc net.Conn, encrypted bool) {
+	if encrypted {
+		_ = nc.Close()
+		return
+	}
 	_ = nc.SetDeadline(time.Now().Add(acceptPauseMin))
 	_, _ = nc.Write(refusal)
 	if half, ok := nc.(interface{ CloseWrite() error }); ok && half.CloseWrite() == nil {

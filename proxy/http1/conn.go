@@ -194,6 +194,9 @@ func (c *Conn) await(first bool) bool {
 	if edges && in.raw != nil && c.watch.watches() {
 		err = c.serveInside()
 	} else {
+		if in.raw == nil { // it holds a buffer while it waits: a small one
+			in.b = takeBuffer(slowSize)
+		}
 		err = in.first(keepDeadline)
 		c.wake()
 	}

@@ -169,6 +169,8 @@ func harmlessTrailer(name []byte) bool {
 	switch lower(name[0]) {
 	case 'a':
 		return !hasPrefixFold(name, "access-control-") && !equalFold(name, "age")
+	case 'c':
+		return !hasPrefixFold(name, "client-cert")
 	case 'e':
 		return !equalFold(name, "expires")
 	case 'i':
@@ -185,7 +187,7 @@ func harmlessTrailer(name []byte) bool {
 		return !equalFold(name, "warning")
 	case 'x':
 		return !hasPrefixFold(name, "x-sluice-") && !hasPrefixFold(name, "x-original-") && !hasPrefixFold(name, "x-client-") &&
-			!equalFold(name, "x-http-method-override")
+			!hasPrefixFold(name, "x-ssl-") && !equalFold(name, "x-http-method-override")
 	}
 	return true
 }

@@ -84,7 +84,8 @@ func TestResponseKeepsUnderscores(t *testing.T) {
 
 func TestHarmlessTrailers(t *testing.T) {
 	for _, name := range []string{"Content-Length", "transfer-encoding", "Host", "X-Forwarded-For", "x-real-ip", "Authorization", "Cookie", "Set-Cookie",
-		"Trailer", "TE", "Connection", "Proxy-Authorization", "X_Y", "If-Match", "Range", "Content-Type", "Cache-Control", "Expect", "Access-Control-Allow-Origin"} {
+		"Trailer", "TE", "Connection", "Proxy-Authorization", "X_Y", "If-Match", "Range", "Content-Type", "Cache-Control", "Expect", "Access-Control-Allow-Origin",
+		"X-SSL-Client-Verify", "x-ssl-client-s-dn", "Client-Cert", "client-cert-chain"} {
 		if harmlessTrailer([]byte(name)) {
 			t.Errorf("%s passes", name)
 		}

@@ -155,17 +155,43 @@ func (o *output) transmit() (n int, err error) {
 		}
 		return before - partsLen(&o.parts), err
 	}
-	for i := range o.parts {
-		if len(o.parts[i]) == 0 {
-			continue
-		}
-		took, err := o.nc.Write(o.parts[i])
+	for before > n {
+		took, err := o.transmitRecord()
 		n += took
-		if o.parts[i] = o.parts[i][took:]; err != nil {
+		if err != nil {
 			return n, err
 		}
 	}
 	return n, nil
+}
+
+// recordSize is how much one Write of an encrypted connection makes one record of (RFC 8446 §5.1).
+const recordSize = 16 << 10
+
+// transmitRecord writes the next bytes of parts, with one system call where they are encrypted: short parts go together. A Write that
+// does not end in time breaks such a connection, so each has the whole time for its own few bytes.
+func (o *output) transmitRecord() (int, error) {
+	o.deadline.write(o.nc, o.timeout)
+	if o.stopped.Load() {
+		return 0, errStopped
+	}
+	i := 0
+	for len(o.parts[i]) == 0 {
+		i++
+	}
+	p := o.parts[i][:min(recordSize, len(o.parts[i]))]
+	if len(p) < recordSize && len(p) < partsLen(&o.parts) {
+		joined := takeBuffer(recordSize)
+		defer giveBuffer(joined)
+		n := 0
+		for _, part := range o.parts {
+			n += copy(joined[n:recordSize], part)
+		}
+		p = joined[:n]
+	}
+	n, err := o.nc.Write(p)
+	takeOff(&o.parts, n)
+	return n, err
 }
 
 // pushParts is a RawConn.Write callback: false waits until the descriptor is writable.

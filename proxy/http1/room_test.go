@@ -1,6 +1,8 @@
 package http1
 
 import (
+	"io"
+	"net"
 	"testing"
 	"time"
 )
@@ -118,5 +120,30 @@ func TestRecently(t *testing.T) {
 		if got := r.count(at(one.ms)); got != one.want {
 			t.Errorf("after %d ms: %d, want %d", one.ms, got, one.want)
 		}
+	}
+}
+
+// Where clients speak TLS a refusal in cleartext would be a fault to them.
+func TestRefusedIsToldNothingInCleartext(t *testing.T) {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	entered, release := make(chan bool), make(chan bool)
+	f := serveOn(t, &Server{MaxConns: 1, HeaderTimeout: time.Minute, Handler: handlerFunc(func(c *Conn) {
+		entered <- true
+		<-release
+		reply(c, "ok")
+	})}, NamedListener{Listener: l, Encrypted: true, Open: func(nc net.Conn, _ *Origin) (net.Conn, error) { return nc, nil }})
+	works := f.dial(t)
+	works.send(getRoot)
+	<-entered
+	refused := f.dial(t)
+	if b, _ := io.ReadAll(refused.r); len(b) > 0 {
+		t.Errorf("told %q", b)
+	}
+	close(release)
+	if _, body := works.response("GET"); body != "ok" {
+		t.Errorf("%q", body)
 	}
 }

@@ -229,13 +229,26 @@ func TestKeptUnixConnectionThatWasClosed(t *testing.T) {
 	}()
 	tr := NewTransport("unix:"+path, TransportConfig{KeepAlive: time.Minute})
 	defer tr.Close()
-	for range 3 {
+	stale := 0
+	for range 5 {
 		u := exchange(t, tr, nil, getRoot)
-		if _, err := u.ReadHead([]byte("GET")); err != nil {
+		_, err := u.ReadHead([]byte("GET"))
+		if u.Reused() {
+			stale++
+			if !errors.Is(err, ErrServerClosed) || u.Delivered() {
+				t.Fatalf("%v, delivered %v", err, u.Delivered())
+			}
+			u.Close()
+			continue
+		}
+		if err != nil {
 			t.Fatal(err)
 		}
 		u.Release()
 		<-closed
+	}
+	if stale != 2 {
+		t.Errorf("%d connections were found closed", stale)
 	}
 }
 
