@@ -1,0 +1,225 @@
+package http2
+
+import (
+	"io"
+	"net"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	h2 "golang.org/x/net/http2"
+)
+
+func itoa(n uint32) string { return strconv.Itoa(int(n)) }
+
+func TestLargeFields(t *testing.T) {
+	c := dialRaw(t, startServer(t, Settings{}, nil, hello))
+	big := strings.Repeat("b", 8<<10)
+	c.headers(1, true, get("/", "a", big)...)
+	c.await("HEADERS 1 :status=200")
+}
+
+func TestTooLargeAnswered(t *testing.T) {
+	for _, end := range []bool{true, false} {
+		c := dialRaw(t, startServer(t, Settings{}, nil, responding("HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n")))
+		piece := strings.Repeat("b", 10<<10)
+		block := c.block(get("/", "a", piece, "b", piece, "c", piece, "d", piece, "e", "late")...)
+		c.must(c.fr.WriteHeaders(h2.HeadersFrameParam{StreamID: 1, EndStream: end, BlockFragment: block[:10000]}))
+		c.must(c.fr.WriteContinuation(1, false, block[10000:20000]))
+		c.must(c.fr.WriteContinuation(1, true, block[20000:]))
+		c.want("HEADERS 1 end :status=431 x-sluice-reason=header_too_large content-length=0")
+		if !end {
+			c.want("RST_STREAM 1 NO_ERROR")
+		}
+		c.headers(3, true, get("/", "e", "late")...) // refers to what came behind the limit
+		c.want("HEADERS 3 end :status=200 content-length=0")
+	}
+}
+
+func TestMalformedIsReset(t *testing.T) {
+	c := dialRaw(t, startServer(t, Settings{}, nil, responding("HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n")))
+	c.headers(1, true, get("/ HTTP/1.1\r\nx: y")...)
+	c.want("RST_STREAM 1 PROTOCOL_ERROR")
+	c.headers(3, true, get("/")...)
+	c.want("HEADERS 3 end :status=200 content-length=0")
+}
+
+func TestTooManyStreams(t *testing.T) {
+	c := dialRaw(t, startServer(t, Settings{MaxStreams: 2}, nil, untilGone))
+	for id := uint32(1); id <= 5; id += 2 {
+		c.headers(id, true, get("/")...)
+	}
+	c.want("RST_STREAM 5 REFUSED_STREAM")
+	c.must(c.fr.WriteRSTStream(1, h2.ErrCodeCancel))
+	c.headers(7, true, get("/")...)
+	c.must(c.fr.WritePing(false, [8]byte{}))
+	c.want("PING 0 ack")
+}
+
+// A handler may end later than its stream: the client, which does not know, is not refused for that.
+func TestHandlersBehindTheirStreams(t *testing.T) {
+	var handlers gauge
+	c := dialRaw(t, startServer(t, Settings{MaxStreams: 2}, nil, handlers.around(func(s *Stream) {
+		responding("HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n")(s)
+		time.Sleep(20 * time.Millisecond)
+	})))
+	for i := range uint32(10) {
+		c.headers(2*i+1, true, get("/")...)
+		c.want("HEADERS " + itoa(2*i+1) + " end :status=200 content-length=0")
+	}
+	if most := handlers.most.Load(); most > 2 {
+		t.Errorf("%d handlers", most)
+	}
+}
+
+func TestDrain(t *testing.T) {
+	drain, proceed := make(chan struct{}), make(chan struct{})
+	c := dialRaw(t, startServer(t, Settings{}, drain, func(s *Stream) {
+		<-proceed
+		responding("HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n")(s)
+	}))
+	c.headers(1, true, get("/")...)
+	close(drain)
+	c.want("GOAWAY 0 2147483647 NO_ERROR ", "PING 0")
+	c.headers(3, true, get("/")...) // was on its way
+	c.must(c.fr.WritePing(true, drainPing))
+	c.want("GOAWAY 0 3 NO_ERROR ")
+	c.headers(5, true, get("/")...) // too late: ignored, for the client to send elsewhere
+	proceed <- struct{}{}
+	proceed <- struct{}{}
+	got := c.next() + ", " + c.next()
+	if !strings.Contains(got, "HEADERS 1 end") || !strings.Contains(got, "HEADERS 3 end") {
+		t.Error(got)
+	}
+	if got := c.closedWithin(time.Second); got != "closed" {
+		t.Error(got)
+	}
+}
+
+// A client that never answers PING is not waited for without end.
+func TestDrainWithoutAnswer(t *testing.T) {
+	drain := make(chan struct{})
+	c := dialRaw(t, startServer(t, Settings{}, drain, hello))
+	c.want()
+	close(drain)
+	if got := c.closedWithin(pingWait + time.Second); got != "GOAWAY 0 0 NO_ERROR " {
+		t.Error(got)
+	}
+}
+
+// The end of a drained connection does not cut what a slow client still has to read.
+func TestDrainWaitsForSlowClient(t *testing.T) {
+	drain := make(chan struct{})
+	const size = 40 << 10
+	c := dialRaw(t, startServer(t, Settings{}, drain, responding("HTTP/1.1 200 OK\r\nContent-Length: 40960\r\n\r\n"+strings.Repeat("x", size))))
+	c.headers(1, true, get("/")...)
+	close(drain)
+	time.Sleep(2 * lastWrite)
+	got := 0
+	for {
+		f, err := c.fr.ReadFrame()
+		if err != nil {
+			break
+		}
+		if d, ok := f.(*h2.DataFrame); ok {
+			got += len(d.Data())
+		}
+		if p, ok := f.(*h2.PingFrame); ok {
+			c.must(c.fr.WritePing(true, p.Data))
+		}
+	}
+	if got != size {
+		t.Errorf("%d bytes of %d", got, size)
+	}
+}
+
+func TestIdle(t *testing.T) {
+	c := dialRaw(t, startServer(t, Settings{IdleTimeout: 150 * time.Millisecond}, nil, func(s *Stream) {
+		time.Sleep(300 * time.Millisecond)
+		responding("HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n")(s)
+	}))
+	c.headers(1, true, get("/")...)
+	c.want("HEADERS 1 end :status=200 content-length=0", "GOAWAY 0 1 NO_ERROR ")
+	if got := c.closedWithin(time.Second); got != "closed" {
+		t.Error(got)
+	}
+}
+
+func TestHandshakeTimeout(t *testing.T) {
+	addr := startServer(t, Settings{HandshakeTimeout: 100 * time.Millisecond}, nil, hello)
+	for _, said := range []string{"", "PRI * HT", h2.ClientPreface} {
+		nc, err := net.Dial("tcp", addr)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer nc.Close()
+		_, _ = io.WriteString(nc, said)
+		_ = nc.SetReadDeadline(time.Now().Add(2 * time.Second))
+		if _, err := io.Copy(io.Discard, nc); err != nil {
+			t.Errorf("after %q: %v", said, err)
+		}
+	}
+	c := dialRaw(t, addr) // a header block that never ends
+	c.must(c.fr.WriteHeaders(h2.HeadersFrameParam{StreamID: 1, BlockFragment: c.block(get("/")...)}))
+	c.closedWithin(2 * time.Second)
+}
+
+// Faults of a connection end it with their code; each is one frame too many or wrong.
+func TestConnectionFaults(t *testing.T) {
+	tests := []struct {
+		name string
+		send func(c *rawClient) error
+		want string
+	}{
+		{"even stream", func(c *rawClient) error { c.headers(2, true, get("/")...); return nil }, "PROTOCOL_ERROR"},
+		{"closed stream", func(c *rawClient) error {
+			c.headers(5, true, get("/")...)
+			c.await("DATA 5 end")
+			c.headers(3, true, get("/")...)
+			return nil
+		}, "STREAM_CLOSED"},
+		{"DATA on an idle stream", func(c *rawClient) error { return c.fr.WriteData(1, true, nil) }, "PROTOCOL_ERROR"},
+		{"RST_STREAM on an idle stream", func(c *rawClient) error { return c.fr.WriteRSTStream(1, 0) }, "PROTOCOL_ERROR"},
+		{"WINDOW_UPDATE on an idle stream", func(c *rawClient) error { return c.fr.WriteWindowUpdate(1, 1) }, "PROTOCOL_ERROR"},
+		{"window overflow", func(c *rawClient) error { return c.fr.WriteWindowUpdate(0, maxWindow) }, "FLOW_CONTROL_ERROR"},
+		{"PUSH_PROMISE", func(c *rawClient) error {
+			return c.fr.WritePushPromise(h2.PushPromiseParam{StreamID: 1, PromiseID: 2, EndHeaders: true, BlockFragment: c.block(get("/")...)})
+		}, "PROTOCOL_ERROR"},
+		{"header block that cannot be decoded", func(c *rawClient) error {
+			return c.fr.WriteHeaders(h2.HeadersFrameParam{StreamID: 1, EndHeaders: true, BlockFragment: []byte{0xff, 0xff, 0xff}})
+		}, "COMPRESSION_ERROR"},
+		{"header block interrupted", func(c *rawClient) error {
+			c.must(c.fr.WriteHeaders(h2.HeadersFrameParam{StreamID: 1, BlockFragment: c.block(get("/")...)}))
+			return c.fr.WritePing(false, [8]byte{})
+		}, "PROTOCOL_ERROR"},
+		{"padding beyond HEADERS", func(c *rawClient) error {
+			return c.fr.WriteRawFrame(h2.FrameHeaders, h2.FlagHeadersPadded|h2.FlagHeadersEndHeaders, 1, []byte{9, 0x82})
+		}, "PROTOCOL_ERROR"},
+		{"frame too large", func(c *rawClient) error { return c.fr.WriteRawFrame(0x42, 0, 0, make([]byte, maxFrame+1)) }, "FRAME_SIZE_ERROR"},
+		{"frame too short", func(c *rawClient) error { return c.fr.WriteRawFrame(h2.FramePing, 0, 0, make([]byte, 7)) }, "FRAME_SIZE_ERROR"},
+	}
+	for _, test := range tests {
+		t.Run(test.name, func(t *testing.T) {
+			c := dialRaw(t, startServer(t, Settings{}, nil, hello))
+			c.must(test.send(c))
+			if got := c.closedWithin(time.Second); !strings.Contains(got, test.want) {
+				t.Errorf("%q, want %s", got, test.want)
+			}
+		})
+	}
+}
+
+// One stream's panic takes nothing else with it.
+func TestPanic(t *testing.T) {
+	c := dialRaw(t, startServer(t, Settings{}, nil, func(s *Stream) {
+		if s.ID() == 1 {
+			panic("on purpose")
+		}
+		hello(s)
+	}))
+	c.headers(1, true, get("/")...)
+	c.want("RST_STREAM 1 INTERNAL_ERROR")
+	c.headers(3, true, get("/")...)
+	c.await("DATA 3 end")
+}
