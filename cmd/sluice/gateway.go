@@ -18,6 +18,7 @@ import (
 	"sluice/config"
 	"sluice/proxy"
 	"sluice/proxy/http1"
+	"sluice/proxy/http2"
 	"sluice/proxy/https"
 	"sluice/proxy/proxyproto"
 	"sluice/scaler"
@@ -32,6 +33,7 @@ type gateway struct {
 	log        *slog.Logger
 	proxy      *proxy.Proxy
 	http       *http1.Server
+	http2      *http2.Server
 	acceptor   proxyproto.Acceptor // for all front listeners
 	tls        *https.Front
 	admin      *admin.Server
@@ -69,7 +71,8 @@ func newGateway(file, errorLog string, l *logs) *gateway {
 		budget: scaler.NewBudget(0), memory: scaler.NewMemory(l.log),
 	}
 	g.proxy = proxy.New(proxy.Options{Log: g.log})
-	g.http = &http1.Server{Handler: g.proxy, Log: g.log, Refuse: g.proxy.Refuse}
+	g.http = &http1.Server{Handler: g.proxy, Log: g.log, Refuse: g.proxy.Refuse, HTTP2: g.serveHTTP2}
+	g.http2 = &http2.Server{Log: g.log}
 	g.acceptor.Log = g.log
 	g.tls = https.New(g.log)
 	g.admin = admin.New(g, version, g.log)
@@ -228,6 +231,7 @@ func (g *gateway) apply(cfg *config.Config) error {
 	g.budget.Configure(cfg.Scale.MaxReplicas)
 	g.memory.Configure(cfg.Scale.StateFile)
 	g.http.Configure(clientSettings(cfg.Client))
+	g.http2.Configure(http2Settings(cfg.Client))
 	g.acceptor.Configure(cfg.ProxyProtocolPrefixes(), cfg.Client.HeaderTimeout)
 	g.proxy.SetAccessLog(access)
 	for name, u := range cfg.Upstreams {

@@ -156,7 +156,7 @@ func (c *serverConn) endWithTrailers(s *Stream, end bool) error {
 
 // refuseLarge answers a request whose fields are more than was said to be taken. mu is held.
 func (c *serverConn) refuseLarge(id uint32, end bool) error {
-	if err := c.spendNoise(emptyNoise); err != nil {
+	if err := c.spendNoise(largeNoise); err != nil {
 		return err
 	}
 	if err := c.answer(64); err != nil {

@@ -18,6 +18,7 @@ const (
 const (
 	settingsNoise = 10 // all windows change with it
 	emptyNoise    = 5
+	largeNoise    = 50 // a field list beyond the limit: it is cheap to say and costly to decode
 	earnedRequest = 10
 	earnedFrame   = 4 // of payload: the peer may well answer it with two WINDOW_UPDATE
 	fullData      = 1 << 10

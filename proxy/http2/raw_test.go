@@ -261,7 +261,7 @@ func pass[T any](t testing.TB, ch <-chan T, what string) (v T) {
 }
 
 func newTestEncoder(b *bytes.Buffer) *hpack.Encoder { return hpack.NewEncoder(b) }
-func newTestDecoder() *hpack.Decoder               { return hpack.NewDecoder(4096, nil) }
+func newTestDecoder() *hpack.Decoder                { return hpack.NewDecoder(4096, nil) }
 
 // dialClear is for clients that think they use TLS.
 func dialClear(network, addr string, _ *tls.Config) (net.Conn, error) { return net.Dial(network, addr) }
