@@ -168,7 +168,10 @@ func (c *serverConn) refuseLarge(id uint32, end bool) error {
 	c.enc.add("content-length", []byte("0"))
 	c.out = appendHeaders(c.out, id, true, c.enc.block)
 	if !end {
-		c.resetStream(id, nil, h2.ErrCodeNo, nil)
+		s := c.newStream(id)
+		s.started, s.sentEnd, s.closed = true, true, true
+		c.streams[id] = s
+		c.linger(s)
 	}
 	return nil
 }

@@ -77,6 +77,10 @@ func respond(c *http1.Conn, status int, body string) {
 
 // echo answers with what was asked.
 func echo(c *http1.Conn) {
+	if string(c.Head().Target()) == "/refuse" {
+		respond(c, 413, "too much")
+		return
+	}
 	body, err := io.ReadAll(c.Body())
 	if err != nil {
 		c.Abort()
@@ -299,6 +303,8 @@ func TestOtherClients(t *testing.T) {
 	}{
 		{[]string{"curl", "-sS", "--http2-prior-knowledge", "-d", "hello", "http://" + addr + "/p"}, `POST /p ` + addr + `  "hello"`},
 		{[]string{"curl", "-sS", "--http2-prior-knowledge", "-H", "Expect: 100-continue", "-d", "hello", "http://" + addr + "/p"}, `"hello"`},
+		{[]string{"curl", "-sS", "--http2-prior-knowledge", "-d", "hello", "http://" + addr + "/refuse"}, "too much"},
+		{[]string{"curl", "-sS", "--http2-prior-knowledge", "-T", file, "http://" + addr + "/refuse"}, "too much"},
 		{[]string{"curl", "-sS", "--http1.1", "-d", "hello", "http://" + addr + "/p"}, `"hello"`},
 		{[]string{"curl", "-sS", "--http2-prior-knowledge", "-I", "-w", "%{http_version} %{http_code}", "http://" + addr + "/p"}, "2 200"},
 		{[]string{"nghttp", "-v", "http://" + addr + "/p"}, `GET /p ` + addr},

@@ -44,6 +44,8 @@ const (
 	maxControls = 1000
 	// lastWrite is for the last frames of a connection.
 	lastWrite = 300 * time.Millisecond
+	// lingerStream is how long the end of a request that was answered already is waited for.
+	lingerStream = time.Second
 	// keptResets is how many of the streams that we have reset are known, so that what the peer had sent before it knew is ignored.
 	keptResets = 256
 )
@@ -255,7 +257,7 @@ func (l *link) lose(s *Stream, err error) {
 		return
 	}
 	s.gone = err
-	delete(l.streams, s.id)
+	l.remove(s)
 	l.forget(s)
 	s.readable.Broadcast()
 	s.writable.Broadcast()
@@ -291,6 +293,23 @@ func (l *link) resetStream(id uint32, s *Stream, code h2.ErrCode, err error) {
 	}
 }
 
+// linger waits for the end of what the peer sends on a stream that is closed otherwise, as long as its window lasts, and a second. Only
+// then it is reset, with NO_ERROR, which takes nothing away from the answer (RFC 9113 §8.1): clients have been seen to take the
+// reset for a failure when it comes together with the answer to a short upload. mu is held.
+func (l *link) linger(s *Stream) {
+	if s.recv.left <= 0 {
+		l.resetStream(s.id, s, h2.ErrCodeNo, net.ErrClosed)
+		return
+	}
+	s.lingers = time.AfterFunc(lingerStream, func() {
+		l.mu.Lock()
+		defer l.mu.Unlock()
+		if !s.recvEnded {
+			l.resetStream(s.id, s, h2.ErrCodeNo, net.ErrClosed)
+		}
+	})
+}
+
 // wasReset tells that we have reset that stream not long ago.
 func (l *link) wasReset(id uint32) bool {
 	for _, r := range l.resets {
@@ -304,6 +323,13 @@ func (l *link) wasReset(id uint32) bool {
 // done removes a stream that both sides have ended. mu is held.
 func (l *link) done(s *Stream) {
 	if s.sentEnd && s.recvEnded {
-		delete(l.streams, s.id)
+		l.remove(s)
+	}
+}
+
+func (l *link) remove(s *Stream) {
+	delete(l.streams, s.id)
+	if s.lingers != nil {
+		s.lingers.Stop()
 	}
 }

@@ -1,6 +1,7 @@
 package http2
 
 import (
+	"net"
 	"time"
 
 	h2 "golang.org/x/net/http2"
@@ -68,8 +69,11 @@ func (l *link) onData(f *h2.DataFrame) error {
 		s.in.write(data)
 		s.credit(n - len(data))
 	}
-	if f.StreamEnded() {
+	switch {
+	case f.StreamEnded():
 		l.received(s)
+	case s.closed && s.recv.left <= 0:
+		l.resetStream(s.id, s, h2.ErrCodeNo, net.ErrClosed)
 	}
 	s.readable.Signal()
 	return nil

@@ -76,8 +76,9 @@ func (c *serverConn) serve(drain <-chan struct{}) {
 		c.end(errors.Join(ErrGone, err))
 	}
 	<-c.written
-	c.linger()
+	c.lastWords()
 	_ = c.nc.Close()
+	c.end(ErrGone)
 	c.mu.Lock()
 	for _, t := range []*time.Timer{c.idling, c.pinged} {
 		if t != nil {
@@ -120,8 +121,8 @@ func (c *serverConn) say(err error) {
 	c.out = appendGoAway(c.out, c.lastID, code, why)
 }
 
-// linger gives the client a moment to read the last words: unread bytes would turn our close into a reset that takes them away.
-func (c *serverConn) linger() {
+// lastWords gives the client a moment to read the last words: unread bytes would turn our close into a reset that takes them away.
+func (c *serverConn) lastWords() {
 	if half, ok := c.nc.(interface{ CloseWrite() error }); ok && half.CloseWrite() != nil {
 		return
 	}

@@ -40,6 +40,7 @@ type Stream struct {
 	closed   bool
 	gone     error // why nothing can be read or written any more
 	whenGone func()
+	lingers  *time.Timer // after Close, until the peer's message has ended
 }
 
 func (l *link) newStream(id uint32) *Stream {
@@ -268,8 +269,8 @@ func (s *Stream) await(want int) (int, error) {
 	}
 }
 
-// Close ends the stream. If what was written is not complete the peer sees it reset, so that it cannot pass for all of it; if only
-// the peer's message has not ended, the reset says NO_ERROR, which takes nothing away (RFC 9113 §8.1).
+// Close ends the stream. If what was written is not complete the peer sees it reset, so that it cannot pass for all of it. If only
+// the peer's message has not ended its end is waited for a while (linger), in which nobody reads it.
 func (s *Stream) Close() error {
 	l := s.link
 	l.mu.Lock()
@@ -286,7 +287,7 @@ func (s *Stream) Close() error {
 	case !s.sentEnd:
 		l.resetStream(s.id, s, l.unfinished, net.ErrClosed)
 	case !s.recvEnded:
-		l.resetStream(s.id, s, h2.ErrCodeNo, net.ErrClosed)
+		l.linger(s)
 	}
 	l.forget(s)
 	s.readable.Broadcast()

@@ -89,14 +89,29 @@ func TestResponseFrames(t *testing.T) {
 	}
 }
 
-// The response is complete, the request is not: what was said stands (RFC 9113 §8.1).
+// The response is complete, the request is not: what was said stands (RFC 9113 §8.1), and its end is waited for a while.
 func TestUnreadRequest(t *testing.T) {
 	c := dialRaw(t, startServer(t, Settings{}, nil, responding("HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nhi")))
+	payload := make([]byte, 16<<10)
+	// Its end comes.
 	c.headers(1, false, post("/")...)
-	c.want("HEADERS 1 :status=200 content-length=2", `DATA 1 end "hi"`, "RST_STREAM 1 NO_ERROR")
-	c.must(c.fr.WriteData(1, true, []byte("too late")))
-	c.headers(3, true, get("/")...)
+	c.want("HEADERS 1 :status=200 content-length=2", `DATA 1 end "hi"`)
+	c.must(c.fr.WriteData(1, false, payload))
+	c.must(c.fr.WriteData(1, true, nil))
+	// It goes on beyond what was granted.
+	c.headers(3, false, post("/")...)
 	c.want("HEADERS 3 :status=200 content-length=2", `DATA 3 end "hi"`)
+	for range 4 {
+		c.must(c.fr.WriteData(3, false, payload))
+	}
+	c.want("RST_STREAM 3 NO_ERROR")
+	c.must(c.fr.WriteData(3, false, payload)) // not known to the client yet
+	// It does not end at all.
+	c.headers(5, false, post("/")...)
+	c.want("HEADERS 5 :status=200 content-length=2", `DATA 5 end "hi"`, "RST_STREAM 5 NO_ERROR")
+	c.must(c.fr.WriteData(5, true, []byte("too late")))
+	c.headers(7, true, get("/")...)
+	c.want("HEADERS 7 :status=200 content-length=2", `DATA 7 end "hi"`)
 }
 
 // What a handler reads of a request, and whether it ever looks whole.
