@@ -248,6 +248,34 @@ func TestBusyClientsAreNoFlood(t *testing.T) {
 	}
 }
 
+// Nor is a client that answers each frame of a long response with two WINDOW_UPDATE, as some do.
+func TestManyWindowUpdates(t *testing.T) {
+	const size = 40 << 20
+	c := dialRaw(t, startServer(t, Settings{}, nil, func(s *Stream) {
+		defer s.Close()
+		if _, _, err := readHead(s); err != nil {
+			return
+		}
+		_, _ = io.WriteString(s, "HTTP/1.1 200 OK\r\nContent-Length: "+itoa(size)+"\r\n\r\n")
+		piece := make([]byte, 16<<10)
+		for range size / len(piece) {
+			if _, err := s.Write(piece); err != nil {
+				return
+			}
+		}
+	}))
+	c.headers(1, true, get("/")...)
+	for got := 0; got < size; {
+		f, err := c.fr.ReadFrame()
+		c.must(err)
+		if d, ok := f.(*h2.DataFrame); ok {
+			got += len(d.Data())
+			c.must(c.fr.WriteWindowUpdate(0, uint32(len(d.Data()))))
+			c.must(c.fr.WriteWindowUpdate(1, uint32(len(d.Data()))))
+		}
+	}
+}
+
 // A client that resets all that it may have under way is no flood either.
 func TestResetAllOnce(t *testing.T) {
 	c := dialRaw(t, startServer(t, Settings{}, nil, untilGone))

@@ -106,7 +106,7 @@ func (c *serverConn) begin(s *Stream) error {
 	}
 	c.running++
 	c.handlers.Add(1)
-	go c.run(s)
+	c.server.start(job{c, s})
 	return nil
 }
 

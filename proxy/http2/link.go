@@ -29,6 +29,12 @@ type streamError struct {
 	why  string
 }
 
+// reset is what becomes of a stream that the peer has reset (ErrReset).
+type reset struct{ code h2.ErrCode }
+
+func (r reset) Error() string        { return fmt.Sprintf("%v: %v", ErrReset, r.code) }
+func (r reset) Is(target error) bool { return target == ErrReset }
+
 func (e connError) Error() string { return fmt.Sprintf("http2: %v: %s", e.code, e.why) }
 func (e streamError) Error() string {
 	return fmt.Sprintf("http2: stream %d: %v: %s", e.id, e.code, e.why)
@@ -60,13 +66,12 @@ type link struct {
 	written chan struct{} // closed when write has returned
 	// encodeHead encodes the head that was written to s, and says what follows it. mu is held.
 	encodeHead func(s *Stream, section []byte) (follows, error)
-	// unfinished is the code for a stream that is closed before what it sends is complete.
-	unfinished h2.ErrCode
+	client     bool // we are the end that opens streams
 
 	mu       sync.Mutex // guards what follows, and the streams
 	streams  map[uint32]*Stream
 	resets   []uint32 // a ring of keptResets, made with the first
-	reset    int      // the next place in it
+	nextIn   int      // resets
 	enc      *fieldEncoder
 	out      []byte
 	controls int  // control frames in out that the peer has provoked
@@ -286,8 +291,8 @@ func (l *link) resetStream(id uint32, s *Stream, code h2.ErrCode, err error) {
 	if l.resets == nil {
 		l.resets = make([]uint32, keptResets)
 	}
-	l.resets[l.reset] = id
-	l.reset = (l.reset + 1) % keptResets
+	l.resets[l.nextIn] = id
+	l.nextIn = (l.nextIn + 1) % keptResets
 	if s != nil {
 		l.lose(s, err)
 	}
@@ -308,6 +313,14 @@ func (l *link) linger(s *Stream) {
 			l.resetStream(s.id, s, h2.ErrCodeNo, net.ErrClosed)
 		}
 	})
+}
+
+// unfinished is the code for a stream that is closed before what it sends is complete.
+func (l *link) unfinished() h2.ErrCode {
+	if l.client {
+		return h2.ErrCodeCancel
+	}
+	return h2.ErrCodeInternal
 }
 
 // wasReset tells that we have reset that stream not long ago.

@@ -95,7 +95,7 @@ func (l *link) onReset(f *h2.RSTStreamFrame) error {
 	if s == nil {
 		return l.spendNoise(1)
 	}
-	l.lose(s, ErrReset)
+	l.lose(s, reset{f.ErrCode})
 	return l.spendBreak()
 }
 
@@ -166,7 +166,7 @@ func (l *link) setting(s h2.Setting) error {
 	case h2.SettingHeaderTableSize:
 		l.enc.enc.SetMaxDynamicTableSize(min(s.Val, 4096))
 	case h2.SettingEnablePush:
-		if s.Val > 1 || s.Val == 1 && l.unfinished == h2.ErrCodeCancel {
+		if s.Val > 1 || s.Val == 1 && l.client {
 			return connError{h2.ErrCodeProtocol, "ENABLE_PUSH"}
 		}
 	case h2.SettingInitialWindowSize:

@@ -4,6 +4,7 @@ import (
 	"log/slog"
 	"net"
 	"runtime/debug"
+	"sync"
 	"sync/atomic"
 	"time"
 )
@@ -54,6 +55,9 @@ type Server struct {
 	Log *slog.Logger
 
 	settings atomic.Pointer[Settings] // nil: the defaults
+	once     sync.Once
+	spare    chan job // to a goroutine that waits for another stream; made by the first Serve
+	spares   atomic.Int64
 }
 
 // Configure sets what holds for the connections that come from now on.
@@ -74,6 +78,7 @@ func (s *Server) log() *slog.Logger {
 // nil, is closed the client is told to go elsewhere, and the connection ends with the last of its streams. Serve returns when
 // all its handlers have.
 func (s *Server) Serve(nc net.Conn, drain <-chan struct{}, handle func(*Stream)) {
+	s.once.Do(func() { s.spare = make(chan job) })
 	set := s.settings.Load()
 	if set == nil {
 		defaults := Settings{}.filled()
@@ -82,13 +87,55 @@ func (s *Server) Serve(nc net.Conn, drain <-chan struct{}, handle func(*Stream))
 	newServerConn(s, nc, *set, handle).serve(drain)
 }
 
-// run is the life of a stream's goroutine.
-func (c *serverConn) run(s *Stream) {
-	for s != nil {
-		c.handleStream(s)
-		s = c.handled(s)
+// job is a stream for a goroutine that handles streams.
+type job struct {
+	conn   *serverConn
+	stream *Stream
+}
+
+// A goroutine whose stream has ended waits a moment for another, of whatever connection: growing a stack each time costs more than
+// all that is allocated.
+const (
+	maxSpare  = 64
+	spareWait = time.Second
+)
+
+// start handles a stream in a goroutine of its own. The plain version: go s.run(j).
+func (s *Server) start(j job) {
+	select {
+	case s.spare <- j:
+	default:
+		go s.run(j)
 	}
-	c.handlers.Done()
+}
+
+// run handles streams, one after the other, as long as they come.
+func (s *Server) run(j job) {
+	var wait *time.Timer
+	for {
+		for next := j.stream; next != nil; next = j.conn.handled(next) {
+			j.conn.handleStream(next)
+		}
+		j.conn.handlers.Done()
+		j = job{}
+		if s.spares.Add(1) > maxSpare {
+			s.spares.Add(-1)
+			return
+		}
+		if wait == nil {
+			wait = time.NewTimer(spareWait)
+		} else {
+			wait.Reset(spareWait)
+		}
+		select {
+		case j = <-s.spare:
+			s.spares.Add(-1)
+			wait.Stop()
+		case <-wait.C:
+			s.spares.Add(-1)
+			return
+		}
+	}
 }
 
 func (c *serverConn) handleStream(s *Stream) {

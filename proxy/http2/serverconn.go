@@ -54,7 +54,6 @@ func newServerConn(s *Server, nc net.Conn, set Settings, handle func(*Stream)) *
 	c.link.init(nc, set.StreamWindow, set.ConnWindow)
 	c.timeout = set.WriteTimeout
 	c.encodeHead = c.encodeResponse
-	c.unfinished = h2.ErrCodeInternal
 	now := time.Now()
 	c.noise, c.breaks = newAllowance(noiseBurst, noiseRate, now), newAllowance(max(breakBurst, 2*float64(set.MaxStreams)), breakRate, now)
 	c.in = bufio.NewReaderSize(nc, inputSize)

@@ -222,6 +222,7 @@ func (s *Stream) sendData(p, rest []byte) (int, error) {
 	l.send -= sendWindow(n)
 	s.send -= sendWindow(n)
 	s.message.took(n)
+	l.noise.earn(earnedFrame)
 	if end {
 		s.end()
 	}
@@ -285,7 +286,7 @@ func (s *Stream) Close() error {
 	switch {
 	case s.gone != nil:
 	case !s.sentEnd:
-		l.resetStream(s.id, s, l.unfinished, net.ErrClosed)
+		l.resetStream(s.id, s, l.unfinished(), net.ErrClosed)
 	case !s.recvEnded:
 		l.linger(s)
 	}
