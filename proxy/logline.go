@@ -77,6 +77,9 @@ func (x *Exchange) appendCombined(dst []byte) []byte {
 }
 
 func (x *Exchange) appendProto(dst []byte) []byte {
+	if x.conn.Origin().HTTP2 {
+		return append(dst, "HTTP/2.0"...)
+	}
 	return append(append(dst, "HTTP/1."...), '0'+byte(x.head.Minor()))
 }
 

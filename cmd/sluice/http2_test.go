@@ -69,4 +69,7 @@ servers = ["`+strings.TrimPrefix(server.URL, "http://")+`"]
 	if code := s.exitCode(15 * time.Second); code != 0 {
 		t.Errorf("exit code %d", code)
 	}
+	if !strings.Contains(s.log.String(), `"path":"/b","proto":"HTTP/2.0","status":200`) {
+		t.Error("the access log does not tell of HTTP/2")
+	}
 }

@@ -11,7 +11,8 @@ import (
 // goroutine uses it at a time.
 type output struct {
 	nc       net.Conn
-	raw      syscall.RawConn // nil: writes go through nc
+	raw      syscall.RawConn // nil: writes go through gather or nc
+	gather   gatherer        // nc, if it is one
 	held     []byte
 	chunked  bool
 	timeout  time.Duration // silence of the peer while it takes nothing; 0 = no bound
@@ -26,8 +27,14 @@ type output struct {
 	pushErr error
 }
 
+// gatherer is a connection without a descriptor of its own that takes several pieces at once.
+type gatherer interface {
+	WriteParts(parts [][]byte) (n int, err error)
+}
+
 func (o *output) init(nc net.Conn, raw syscall.RawConn) {
 	o.nc, o.raw = nc, raw
+	o.gather, _ = nc.(gatherer)
 	o.push = o.pushParts
 }
 
@@ -154,6 +161,11 @@ func (o *output) transmit() (n int, err error) {
 			err = o.pushErr
 		}
 		return before - partsLen(&o.parts), err
+	}
+	if o.gather != nil {
+		n, err = o.gather.WriteParts(o.parts[:])
+		takeOff(&o.parts, n)
+		return n, err
 	}
 	for before > n {
 		took, err := o.transmitRecord()

@@ -192,11 +192,54 @@ func TestEncoderAllocatesNothing(t *testing.T) {
 	e := newFieldEncoder()
 	lines := []byte("Server: one\r\nContent-Type: text/plain\r\nContent-Length: 12345\r\nETag: \"abc\"\r\n\r\n")
 	status := []byte("200")
-	if n := testing.AllocsPerRun(1000, func() {
+	if n := testing.AllocsPerRun(20000, func() {
 		e.begin()
 		e.add(":status", status)
 		e.fieldLines(lines)
 	}); n > 0 {
 		t.Errorf("%v allocations", n)
+	}
+}
+
+// A header block is bounded as it comes, as it is decoded, and in the strings that it holds.
+func TestDecoderBounds(t *testing.T) {
+	const max = 1 << 10
+	literal := func(value string, huffman bool) []byte {
+		b := []byte{0, 1, 'a'}
+		if !huffman {
+			return append(append(b, 0x7f, byte(len(value)-127)&0x7f|0x80, byte((len(value)-127)>>7)), value...)
+		}
+		n := hpack.HuffmanEncodeLength(value)
+		return hpack.AppendHuffmanString(append(b, 0xff, byte(n-127)&0x7f|0x80, byte((n-127)>>7)), value)
+	}
+	within, large := strings.Repeat("a", max-33), strings.Repeat("a", 2*max-100)
+	tests := []struct {
+		name      string
+		fragments [][]byte
+		large     bool
+		err       string
+	}{
+		{"the largest list", [][]byte{literal(within, false)}, false, ""},
+		{"a larger list", [][]byte{literal(within, false), {0, 1, 'a', 1, 'b'}}, true, ""},
+		{"a large field", [][]byte{literal(large, false)}, true, ""},
+		{"a block that is too large", [][]byte{literal(large, false), literal(within, false)}, true, "header block too large"},
+		{"a field that becomes too large", [][]byte{literal(strings.Repeat("a", 3*max), true)}, false, "header field too large"},
+		{"too many fragments", make([][]byte, maxFragments+1), false, "header block too large"},
+		{"cut", [][]byte{literal(within, false)[:100]}, false, "malformed header block"},
+	}
+	for _, test := range tests {
+		t.Run(test.name, func(t *testing.T) {
+			d := newFieldDecoder(max)
+			d.begin()
+			var err error
+			for i, f := range test.fragments {
+				if err = d.add(f, i == len(test.fragments)-1); err != nil {
+					break
+				}
+			}
+			if test.err == "" && err != nil || test.err != "" && (err == nil || !strings.HasSuffix(err.Error(), test.err)) || d.large != test.large {
+				t.Errorf("large %v, %v", d.large, err)
+			}
+		})
 	}
 }

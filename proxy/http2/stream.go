@@ -121,9 +121,25 @@ func (s *Stream) credit(n int) {
 // Write implements net.Conn: p is a piece of an HTTP/1.1 message. With os.ErrDeadlineExceeded n bytes were taken, and writing can
 // go on once the deadline has been moved. Other errors are final.
 func (s *Stream) Write(p []byte) (n int, err error) {
-	l := s.link
-	l.mu.Lock()
-	defer l.mu.Unlock()
+	s.link.mu.Lock()
+	defer s.link.mu.Unlock()
+	return s.write(p)
+}
+
+// WriteParts is Write for several pieces: what fits goes out with one write of the connection.
+func (s *Stream) WriteParts(parts [][]byte) (n int, err error) {
+	s.link.mu.Lock()
+	defer s.link.mu.Unlock()
+	for _, p := range parts {
+		took, err := s.write(p)
+		if n += took; err != nil {
+			return n, err
+		}
+	}
+	return n, nil
+}
+
+func (s *Stream) write(p []byte) (n int, err error) {
 	for n < len(p) {
 		if !s.sentEnd { // else what is left is the framing of an end that was sent
 			if _, err := s.await(0); err != nil {

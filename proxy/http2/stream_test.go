@@ -433,7 +433,7 @@ func TestSharedConnection(t *testing.T) {
 	}
 }
 
-// All that one Write says goes out with one write, as long as it fits.
+// All that is written at once goes out with one write, as long as it fits.
 func TestOneWrite(t *testing.T) {
 	client, server := net.Pipe()
 	var s Server
@@ -447,7 +447,8 @@ func TestOneWrite(t *testing.T) {
 			if _, _, err := readHead(s); err == nil {
 				<-ready
 				counted.writes.Store(0)
-				_, _ = io.WriteString(s, "HTTP/1.1 200 OK\r\nContent-Length: 20000\r\n\r\n"+strings.Repeat("x", 20000))
+				head, body := "HTTP/1.1 200 OK\r\nContent-Length: 20000\r\n\r\n", strings.Repeat("x", 20000)
+				_, _ = s.WriteParts([][]byte{[]byte(head), []byte(body), nil})
 			}
 		})
 	}()
