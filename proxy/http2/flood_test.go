@@ -213,7 +213,7 @@ func TestAnswersNotTaken(t *testing.T) {
 			}
 		}
 	}
-	if err == nil || pings > maxControls+9 {
+	if err == nil || pings > maxControls+300 { // with what the reader has buffered
 		t.Errorf("%v after %d answers that were not taken", err, pings)
 	}
 	pass(t, ended, "the end of the connection")

@@ -3,7 +3,6 @@ package http2_test
 import (
 	"bytes"
 	"context"
-	"crypto/tls"
 	"errors"
 	"fmt"
 	"io"
@@ -60,9 +59,8 @@ func startFront(t testing.TB, handle func(c *http1.Conn)) (front *http1.Server, 
 
 // newClient speaks HTTP/2 in cleartext.
 func newClient(t testing.TB) *http.Client {
-	transport := &h2.Transport{AllowHTTP: true, DialTLS: func(network, addr string, _ *tls.Config) (net.Conn, error) {
-		return net.Dial(network, addr)
-	}}
+	transport := &http.Transport{Protocols: new(http.Protocols)}
+	transport.Protocols.SetUnencryptedHTTP2(true)
 	t.Cleanup(transport.CloseIdleConnections)
 	return &http.Client{Transport: transport, Timeout: 10 * time.Second}
 }

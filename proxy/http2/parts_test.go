@@ -185,6 +185,19 @@ func TestEncoderKeepsCopies(t *testing.T) {
 	}
 }
 
+// A field that came before is known by its number, wherever its bytes lie now.
+func TestEncoderKnowsFields(t *testing.T) {
+	e := newFieldEncoder()
+	first := []byte("Server: one\r\n\r\n")
+	e.begin()
+	e.fieldLines(first)
+	copy(first, "Server: two")
+	e.begin()
+	if e.fieldLines([]byte("Server: one\r\n\r\n")); len(e.block) != 1 {
+		t.Errorf("%d bytes", len(e.block))
+	}
+}
+
 func TestEncoderAllocatesNothing(t *testing.T) {
 	if raceEnabled {
 		t.Skip("the race detector allocates")

@@ -3,7 +3,6 @@ package http2
 import (
 	"bufio"
 	"bytes"
-	"crypto/tls"
 	"errors"
 	"io"
 	"log/slog"
@@ -263,5 +262,9 @@ func pass[T any](t testing.TB, ch <-chan T, what string) (v T) {
 func newTestEncoder(b *bytes.Buffer) *hpack.Encoder { return hpack.NewEncoder(b) }
 func newTestDecoder() *hpack.Decoder                { return hpack.NewDecoder(4096, nil) }
 
-// dialClear is for clients that think they use TLS.
-func dialClear(network, addr string, _ *tls.Config) (net.Conn, error) { return net.Dial(network, addr) }
+// newClient is net/http's, with HTTP/2 in cleartext.
+func newClient() *http.Client {
+	transport := &http.Transport{Protocols: new(http.Protocols)}
+	transport.Protocols.SetUnencryptedHTTP2(true)
+	return &http.Client{Transport: transport}
+}

@@ -86,6 +86,8 @@ func TestDrain(t *testing.T) {
 	c.must(c.fr.WritePing(true, drainPing))
 	c.want("GOAWAY 0 3 NO_ERROR ")
 	c.headers(5, true, get("/")...) // too late: ignored, for the client to send elsewhere
+	c.must(c.fr.WritePing(false, [8]byte{}))
+	c.want("PING 0 ack")
 	proceed <- struct{}{}
 	proceed <- struct{}{}
 	got := c.next() + ", " + c.next()
