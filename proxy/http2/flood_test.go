@@ -204,7 +204,7 @@ func TestAnswersNotTaken(t *testing.T) {
 	c.must(err)
 	c.must(c.fr.WriteSettings())
 	pings := 0
-	for id := uint32(1); err == nil && id < 400; id += 2 {
+	for id := uint32(1); err == nil && id < 499; id += 2 {
 		err = c.fr.WriteHeaders(h2.HeadersFrameParam{StreamID: id, EndStream: true, EndHeaders: true, BlockFragment: c.block(get("/")...)})
 		for range 9 {
 			if err == nil {
@@ -213,7 +213,7 @@ func TestAnswersNotTaken(t *testing.T) {
 			}
 		}
 	}
-	if err == nil || pings > maxControls+300 { // with what the reader has buffered
+	if err == nil || pings > 2*maxControls+300 { // being written, waiting, and read ahead
 		t.Errorf("%v after %d answers that were not taken", err, pings)
 	}
 	pass(t, ended, "the end of the connection")

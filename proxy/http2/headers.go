@@ -17,6 +17,8 @@ func (c *serverConn) onHeaders(f *h2.HeadersFrame) error {
 	defer c.unlock()
 	s := c.streams[id]
 	switch {
+	case c.err != nil: // the writer has failed: nobody would tell the handler
+		return c.err
 	case id%2 == 0:
 		return connError{h2.ErrCodeProtocol, "a client opens streams of odd numbers"}
 	case s != nil && s.recvEnded:

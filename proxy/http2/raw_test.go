@@ -123,8 +123,8 @@ func dialRaw(t testing.TB, addr string, settings ...h2.Setting) *rawClient {
 }
 
 func (c *rawClient) must(err error) {
-	c.t.Helper()
 	if err != nil {
+		c.t.Helper()
 		c.t.Fatal(err)
 	}
 }
@@ -136,6 +136,13 @@ func (c *rawClient) block(fields ...string) []byte {
 		c.must(c.enc.WriteField(hpack.HeaderField{Name: fields[i], Value: fields[i+1]}))
 	}
 	return bytes.Clone(c.buf.Bytes())
+}
+
+// encoded is the first block of a connection.
+func encoded(fields ...string) []byte {
+	c := new(rawClient)
+	c.enc = newTestEncoder(&c.buf)
+	return c.block(fields...)
 }
 
 func get(path string, more ...string) []string {

@@ -1,6 +1,8 @@
 package http2
 
 import (
+	"bytes"
+	"errors"
 	"io"
 	"net"
 	"strconv"
@@ -224,4 +226,25 @@ func TestPanic(t *testing.T) {
 	c.want("RST_STREAM 1 INTERNAL_ERROR")
 	c.headers(3, true, get("/")...)
 	c.await("DATA 3 end")
+}
+
+// No handler is called for what comes when the connection has ended already for the goroutine that writes.
+func TestNoStreamBehindTheEnd(t *testing.T) {
+	var s Server
+	nc, other := net.Pipe()
+	defer nc.Close()
+	defer other.Close()
+	c := newServerConn(&s, nc, Settings{}.filled(), func(*Stream) { t.Error("called") })
+	c.end(ErrGone)
+	block := encoded(get("/")...)
+	var frames bytes.Buffer
+	_ = h2.NewFramer(&frames, nil).WriteHeaders(h2.HeadersFrameParam{StreamID: 1, EndStream: true, EndHeaders: true, BlockFragment: block})
+	f, err := h2.NewFramer(nil, &frames).ReadFrame()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := c.onHeaders(f.(*h2.HeadersFrame)); !errors.Is(err, ErrGone) {
+		t.Error(err)
+	}
+	c.handlers.Wait()
 }
