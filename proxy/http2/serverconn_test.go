@@ -75,6 +75,27 @@ func TestHandlersBehindTheirStreams(t *testing.T) {
 	}
 }
 
+// A request that was reset while it waited for another's handler to end is not begun.
+func TestResetWhileWaiting(t *testing.T) {
+	called, proceed := make(chan uint32, 10), make(chan struct{})
+	c := dialRaw(t, startServer(t, Settings{MaxStreams: 1}, nil, func(s *Stream) {
+		defer s.Close()
+		called <- s.ID()
+		<-proceed
+	}))
+	for id := uint32(1); id <= 3; id += 2 {
+		c.headers(id, true, get("/")...)
+		c.must(c.fr.WriteRSTStream(id, h2.ErrCodeCancel))
+	}
+	c.headers(5, true, get("/")...)
+	c.must(c.fr.WritePing(false, [8]byte{}))
+	c.want("PING 0 ack")
+	close(proceed)
+	if first, second := pass(t, called, "a handler"), pass(t, called, "a handler"); first != 1 || second != 5 {
+		t.Errorf("called for %d, then for %d", first, second)
+	}
+}
+
 func TestDrain(t *testing.T) {
 	drain, proceed := make(chan struct{}), make(chan struct{})
 	c := dialRaw(t, startServer(t, Settings{}, drain, func(s *Stream) {
@@ -114,28 +135,33 @@ func TestDrainWithoutAnswer(t *testing.T) {
 
 // The end of a drained connection does not cut what a slow client still has to read.
 func TestDrainWaitsForSlowClient(t *testing.T) {
-	drain := make(chan struct{})
 	const size = 40 << 10
-	c := dialRaw(t, startServer(t, Settings{}, drain, responding("HTTP/1.1 200 OK\r\nContent-Length: 40960\r\n\r\n"+strings.Repeat("x", size))))
+	client, server := net.Pipe() // which holds nothing
+	defer client.Close()
+	drain, ended := make(chan struct{}), make(chan struct{})
+	go func() {
+		defer close(ended)
+		(&Server{}).Serve(server, drain, responding("HTTP/1.1 200 OK\r\nContent-Length: 40960\r\n\r\n"+strings.Repeat("x", size)))
+	}()
+	c := &rawClient{t: t, nc: client, fr: h2.NewFramer(client, client)}
+	c.enc = newTestEncoder(&c.buf)
+	_ = client.SetDeadline(time.Now().Add(patience))
+	_, err := io.WriteString(client, h2.ClientPreface)
+	c.must(err)
+	c.must(c.fr.WriteSettings())
 	c.headers(1, true, get("/")...)
 	close(drain)
-	time.Sleep(2 * lastWrite)
+	time.Sleep(pingWait + 2*lastWrite)
 	got := 0
-	for {
-		f, err := c.fr.ReadFrame()
-		if err != nil {
-			break
-		}
+	for f, err := c.fr.ReadFrame(); err == nil; f, err = c.fr.ReadFrame() {
 		if d, ok := f.(*h2.DataFrame); ok {
 			got += len(d.Data())
-		}
-		if p, ok := f.(*h2.PingFrame); ok {
-			c.must(c.fr.WritePing(true, p.Data))
 		}
 	}
 	if got != size {
 		t.Errorf("%d bytes of %d", got, size)
 	}
+	pass(t, ended, "the end of the connection")
 }
 
 func TestIdle(t *testing.T) {

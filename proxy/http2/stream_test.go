@@ -101,10 +101,14 @@ func TestUnreadRequest(t *testing.T) {
 	// It goes on beyond what was granted.
 	c.headers(3, false, post("/")...)
 	c.want("HEADERS 3 :status=200 content-length=2", `DATA 3 end "hi"`)
+	at := time.Now()
 	for range 4 {
 		c.must(c.fr.WriteData(3, false, payload))
 	}
 	c.want("RST_STREAM 3 NO_ERROR")
+	if took := time.Since(at); took > lingerStream/2 {
+		t.Errorf("reset after %v", took)
+	}
 	c.must(c.fr.WriteData(3, false, payload)) // not known to the client yet
 	// It does not end at all.
 	c.headers(5, false, post("/")...)
@@ -383,16 +387,109 @@ func TestConnectionWindow(t *testing.T) {
 	}
 }
 
-// Bytes of streams that nobody reads any more are granted again: the connection does not run dry.
+// What has used up its window when it is answered is reset at once.
+func TestUnreadWindow(t *testing.T) {
+	proceed := make(chan struct{})
+	c := dialRaw(t, startServer(t, Settings{}, nil, func(s *Stream) {
+		<-proceed
+		responding("HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n")(s)
+	}))
+	c.headers(1, false, post("/", "content-length", "65536")...)
+	for range 4 {
+		c.must(c.fr.WriteData(1, false, make([]byte, 16<<10)))
+	}
+	c.must(c.fr.WritePing(false, [8]byte{}))
+	c.want("PING 0 ack")
+	at := time.Now()
+	close(proceed)
+	c.want("HEADERS 1 end :status=200 content-length=0", "RST_STREAM 1 NO_ERROR")
+	if took := time.Since(at); took > lingerStream/2 {
+		t.Errorf("reset after %v", took)
+	}
+}
+
+// The connection's window does not run dry: neither by bytes that are read nor by those that nobody wants.
 func TestWindowComesBack(t *testing.T) {
-	addr := startServer(t, Settings{ConnWindow: 128 << 10}, nil, responding("HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n"))
-	client := newClient()
-	for range 20 {
-		resp, err := client.Post("http://"+addr, "", strings.NewReader(strings.Repeat("x", 60<<10)))
-		if err != nil {
-			t.Fatal(err)
+	for name, handle := range map[string]func(*Stream){
+		"read": hello, "not read": responding("HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n"), "reset": func(s *Stream) { s.Close() },
+	} {
+		t.Run(name, func(t *testing.T) {
+			c := dialRaw(t, startServer(t, Settings{ConnWindow: 128 << 10}, nil, handle))
+			window := defaultWindow
+			payload := make([]byte, 15<<10)
+			for id := uint32(1); id < 40; id += 2 {
+				c.headers(id, false, post("/")...)
+				for i := range 4 {
+					for window < len(payload) {
+						f, err := c.fr.ReadFrame()
+						c.must(err)
+						if w, ok := f.(*h2.WindowUpdateFrame); ok && w.StreamID == 0 {
+							window += int(w.Increment)
+						}
+					}
+					c.must(c.fr.WriteDataPadded(id, i == 3, payload, make([]byte, 100)))
+					window -= len(payload) + 101
+				}
+			}
+		})
+	}
+}
+
+// Streams that wait for the connection's window take turns, a frame each.
+func TestTurnsOnTheWire(t *testing.T) {
+	c := dialRaw(t, startServer(t, Settings{}, nil, func(s *Stream) {
+		defer s.Close()
+		if _, _, err := readHead(s); err != nil {
+			return
 		}
-		resp.Body.Close()
+		_, _ = io.WriteString(s, "HTTP/1.1 200 OK\r\nContent-Length: 1000000\r\n\r\n")
+		_, _ = s.Write(make([]byte, 1000000))
+	}), h2.Setting{ID: h2.SettingInitialWindowSize, Val: 1 << 20})
+	for id := uint32(1); id <= 5; id += 2 {
+		c.headers(id, true, get("/")...)
+	}
+	for left := defaultWindow; left > 0; { // what the connection's first window lets through
+		if f, err := c.fr.ReadFrame(); err != nil {
+			t.Fatal(err)
+		} else if d, ok := f.(*h2.DataFrame); ok {
+			left -= len(d.Data())
+		}
+	}
+	c.must(c.fr.WritePing(false, [8]byte{}))
+	for f, _ := c.fr.ReadFrame(); f.Header().Type != h2.FramePing; f, _ = c.fr.ReadFrame() {
+	}
+	time.Sleep(50 * time.Millisecond) // all three wait now, surely
+	frames := map[uint32]int{}
+	for range 30 {
+		c.must(c.fr.WriteWindowUpdate(0, maxFrame))
+		for got := 0; got < maxFrame; {
+			f, err := c.fr.ReadFrame()
+			c.must(err)
+			if d, ok := f.(*h2.DataFrame); ok {
+				got += len(d.Data())
+				frames[d.StreamID]++
+			}
+		}
+	}
+	for id, n := range frames {
+		if len(frames) != 3 || n < 8 {
+			t.Errorf("stream %d has sent %d frames of %v", id, n, frames)
+		}
+	}
+}
+
+// What is left of a message whose end was sent already is no reason to wait or to fail.
+func TestRestOfMessage(t *testing.T) {
+	nc, other := net.Pipe()
+	defer nc.Close()
+	defer other.Close()
+	c := newServerConn(new(Server), nc, Settings{}.filled(), nil)
+	s := c.newStream(1)
+	s.sentEnd, s.message.state = true, afterChunk
+	c.out = make([]byte, outSize)
+	_ = s.SetWriteDeadline(time.Unix(1, 0))
+	if n, err := io.WriteString(s, "\r\n0\r\n\r\n"); n != 7 || err != nil {
+		t.Error(n, err)
 	}
 }
 
