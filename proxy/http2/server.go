@@ -73,6 +73,11 @@ func (s *Server) log() *slog.Logger {
 	return slog.Default()
 }
 
+// panicked logs what was recovered from.
+func (s *Server) panicked(where string, what any, nc net.Conn) {
+	s.log().Error("panic", "in", where, "panic", what, "client", nc.RemoteAddr().String(), "stack", string(debug.Stack()))
+}
+
 // Serve serves nc, whose first bytes are to be the client's preface, until it is over, and closes it. Each request is a Stream
 // that handle gets in a goroutine of its own; it ends when handle returns, after which nobody may use it. When drain, which may be
 // nil, is closed the client is told to go elsewhere, and the connection ends with the last of its streams. Serve returns when
@@ -141,7 +146,7 @@ func (s *Server) run(j job) {
 func (c *serverConn) handleStream(s *Stream) {
 	defer func() {
 		if v := recover(); v != nil {
-			c.server.log().Error("panic", "in", "HTTP/2 handler", "panic", v, "client", c.nc.RemoteAddr().String(), "stack", string(debug.Stack()))
+			c.server.panicked("HTTP/2 handler", v, c.nc)
 		}
 		_ = s.Close() // a second time is no fault
 	}()

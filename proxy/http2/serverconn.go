@@ -68,7 +68,15 @@ func newServerConn(s *Server, nc net.Conn, set Settings, handle func(*Stream)) *
 // serve is the life of the connection.
 func (c *serverConn) serve(drain <-chan struct{}) {
 	c.greet()
-	go c.write(drain, c.drain)
+	go func() {
+		defer func() {
+			if v := recover(); v != nil {
+				c.server.panicked("HTTP/2 writer", v, c.nc)
+				_ = c.nc.Close()
+			}
+		}()
+		c.write(drain, c.drain)
+	}()
 	err := c.readAll()
 	if !c.hasLeft() {
 		c.say(err)
@@ -157,7 +165,13 @@ func (c *serverConn) hasLeft() bool {
 }
 
 // readAll reads frames until the connection ends.
-func (c *serverConn) readAll() error {
+func (c *serverConn) readAll() (err error) {
+	defer func() {
+		if v := recover(); v != nil { // one connection is lost, the process lives
+			c.server.panicked("HTTP/2 connection", v, c.nc)
+			err = connError{h2.ErrCodeInternal, "internal fault"}
+		}
+	}()
 	c.readDeadline(c.set.HandshakeTimeout)
 	if err := c.readPreface(); err != nil {
 		return err

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"errors"
 	"io"
+	"log/slog"
 	"net"
 	"strconv"
 	"strings"
@@ -273,4 +274,87 @@ func TestNoStreamBehindTheEnd(t *testing.T) {
 		t.Error(err)
 	}
 	c.handlers.Wait()
+}
+
+// A panic where frames are read or written costs the connection, not the process.
+func TestPanicOfConnection(t *testing.T) {
+	c := dialRaw(t, startServer(t, Settings{}, nil, func(s *Stream) {
+		s.WhenGone(func() { panic("on purpose") })
+		_, _ = io.Copy(io.Discard, s)
+	}))
+	c.headers(1, true, get("/")...)
+	c.must(c.fr.WritePing(false, [8]byte{}))
+	c.want("PING 0 ack")
+	c.must(c.fr.WriteRSTStream(1, h2.ErrCodeCancel))
+	c.headers(3, true, get("/")...)
+	if got := c.closedWithin(time.Second); !strings.Contains(got, "INTERNAL_ERROR") {
+		t.Error(got)
+	}
+
+	client, server := net.Pipe()
+	ended := make(chan struct{})
+	go func() {
+		defer close(ended)
+		(&Server{Log: slog.New(slog.DiscardHandler)}).Serve(panickingConn{server}, nil, hello)
+	}()
+	pass(t, ended, "the end of the connection")
+	client.Close()
+}
+
+type panickingConn struct{ net.Conn }
+
+func (panickingConn) Write([]byte) (int, error) { panic("on purpose") }
+
+// Whatever a client sends, the connection ends with it, and nothing panics.
+func FuzzFrames(f *testing.F) {
+	frames := func(write func(fr *h2.Framer)) []byte {
+		var b bytes.Buffer
+		write(h2.NewFramer(&b, nil))
+		return b.Bytes()
+	}
+	f.Add(frames(func(fr *h2.Framer) {
+		_ = fr.WriteHeaders(h2.HeadersFrameParam{StreamID: 1, EndHeaders: true, BlockFragment: encoded(post("/", "content-length", "5")...)})
+		_ = fr.WriteData(1, true, []byte("hello"))
+		_ = fr.WriteWindowUpdate(1, 5)
+		_ = fr.WritePing(false, [8]byte{})
+	}))
+	f.Add(frames(func(fr *h2.Framer) {
+		_ = fr.WriteHeaders(h2.HeadersFrameParam{StreamID: 1, BlockFragment: encoded(get("/")...), Priority: h2.PriorityParam{StreamDep: 3}})
+		_ = fr.WriteContinuation(1, true, encoded("a", "b"))
+		_ = fr.WriteRSTStream(1, h2.ErrCodeCancel)
+		_ = fr.WriteSettings(h2.Setting{ID: h2.SettingInitialWindowSize, Val: 1})
+		_ = fr.WriteGoAway(0, 0, nil)
+	}))
+	f.Fuzz(func(t *testing.T, data []byte) {
+		client, server := net.Pipe()
+		var log bytes.Buffer
+		ended := make(chan struct{})
+		go func() {
+			defer close(ended)
+			(&Server{Log: slog.New(slog.NewTextHandler(&log, nil))}).Serve(server, nil, hello)
+		}()
+		go func() { _, _ = io.Copy(io.Discard, client) }()
+		_ = client.SetWriteDeadline(time.Now().Add(patience))
+		_, _ = io.WriteString(client, h2.ClientPreface+"\x00\x00\x00\x04\x00\x00\x00\x00\x00")
+		_, _ = client.Write(data)
+		client.Close()
+		pass(t, ended, "the end of the connection")
+		if log.Len() > 0 {
+			t.Error(log.String())
+		}
+	})
+}
+
+// A head that is larger than a frame goes out in several.
+func TestLargeResponseHead(t *testing.T) {
+	long := strings.Repeat("x", 40<<10)
+	addr := startServer(t, Settings{}, nil, responding("HTTP/1.1 200 OK\r\nX-Long: "+long+"\r\nContent-Length: 2\r\n\r\nhi"))
+	resp, err := newClient().Get("http://" + addr)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer resp.Body.Close()
+	if b, err := io.ReadAll(resp.Body); string(b) != "hi" || err != nil || resp.Header.Get("X-Long") != long {
+		t.Errorf("%q, %v", b, err)
+	}
 }
