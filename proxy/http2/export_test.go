@@ -1,4 +1,7 @@
 package http2
 
-// Tool is tool, for the tests outside of the package.
-var Tool = tool
+// For the tests outside of the package.
+var (
+	Tool     = tool
+	Conforms = conforms
+)

@@ -321,3 +321,18 @@ func TestOtherClients(t *testing.T) {
 		})
 	}
 }
+
+// The engine behind the streams takes nothing away from what h2spec asks for, but that a wrong preface is answered in HTTP/1.1: it
+// could be that.
+func TestH2SpecThroughTheEngine(t *testing.T) {
+	h2spec := http2.Tool(t, "h2spec")
+	body := strings.Repeat("x", 4096)
+	_, addr, _ := startFront(t, func(c *http1.Conn) {
+		_, _ = io.Copy(io.Discard, c.Body())
+		respond(c, 200, body)
+	})
+	said := http2.Conforms(t, h2spec, "145", addr)
+	if _, failures, _ := strings.Cut(said, "Failures:"); !strings.Contains(failures, "× 2: Sends invalid connection preface") {
+		t.Error(failures)
+	}
+}
