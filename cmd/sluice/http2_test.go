@@ -5,7 +5,9 @@ import (
 	"io"
 	"net/http"
 	"net/http/httptest"
+	"os"
 	"os/exec"
+	"path/filepath"
 	"strings"
 	"syscall"
 	"testing"
@@ -69,7 +71,30 @@ servers = ["`+strings.TrimPrefix(server.URL, "http://")+`"]
 	if code := s.exitCode(15 * time.Second); code != 0 {
 		t.Errorf("exit code %d", code)
 	}
-	if !strings.Contains(s.log.String(), `"path":"/b","proto":"HTTP/2.0","status":200`) {
+	if !strings.Contains(s.log.String(), `"path":"/b","proto":"HTTP/2.0"`) {
 		t.Error("the access log does not tell of HTTP/2")
+	}
+}
+
+// A client and a listener with TLS agree on HTTP/2, and on HTTP/1.1 with a client that knows no more.
+func TestHTTP2OverTLS(t *testing.T) {
+	t.Parallel()
+	s := startTLS(t, "", toBackend(backend(t, func(w http.ResponseWriter, r *http.Request) {
+		body, _ := io.ReadAll(r.Body)
+		fmt.Fprintf(w, "%s %s %d bytes", r.Header.Get("X-Forwarded-Proto"), r.Host, len(body))
+	})))
+	file := filepath.Join(s.folder, "upload")
+	if err := os.WriteFile(file, make([]byte, 1<<20), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for want, args := range map[string][]string{
+		"https a.example 0 bytes HTTP/2":       {"--http2"},
+		"https a.example 0 bytes HTTP/1.1":     {"--http1.1"},
+		"https a.example 1048576 bytes HTTP/2": {"--http2", "-T", file},
+	} {
+		got, err := s.curl(s.tls, append(args, "-w", " HTTP/%{http_version}", "https://a.example/")...)
+		if got != want || err != nil {
+			t.Errorf("%q, %v, want %q", got, err, want)
+		}
 	}
 }

@@ -149,7 +149,7 @@ func TestTLSListener(t *testing.T) {
 	if out, err := s.curl(s.tls, "-w", "%{http_code}", "http://a.example/"); err != nil || out != "bad_request: this port speaks TLS: use https\n400" {
 		t.Errorf("cleartext to the TLS listener: %s, %v", out, err)
 	}
-	within(t, 5*time.Second, "the access log", func() bool { return strings.Contains(s.log.String(), `"proto":"HTTP/1.1","tls":"1.2"`) })
+	within(t, 5*time.Second, "the access log", func() bool { return strings.Contains(s.log.String(), `"proto":"HTTP/2.0","tls":"1.2"`) })
 	text := s.metrics()
 	for _, want := range []string{
 		`sluice_tls_handshakes_total{result="ok",version="1.3"} 1`, `sluice_tls_handshakes_total{result="ok",version="1.2"} 1`,

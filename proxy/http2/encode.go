@@ -11,21 +11,21 @@ import (
 type fieldEncoder struct {
 	block []byte
 	enc   *hpack.Encoder
-	known *[knownStrings]string
-	name  [64]byte // scratch
+	known *[knownSets][4]string // by hash, each set the latest first
+	name  [64]byte              // scratch
 }
 
 // Strings that the encoder may keep in its table have to be strings of their own. Those seen lately are used again, so that a
 // server's recurring fields allocate nothing.
 const (
-	knownStrings = 128
-	maxKnown     = 256
+	knownSets = 32
+	maxKnown  = 256 // bytes of a string
 )
 
 var seed = maphash.MakeSeed()
 
 func newFieldEncoder() *fieldEncoder {
-	e := &fieldEncoder{known: new([knownStrings]string)}
+	e := &fieldEncoder{known: new([knownSets][4]string)}
 	e.enc = hpack.NewEncoder(e)
 	return e
 }
@@ -89,12 +89,16 @@ func passing(name string) bool {
 }
 
 func (e *fieldEncoder) stringOf(b []byte) string {
-	known := &e.known[maphash.Bytes(seed, b)%knownStrings]
-	if *known != string(b) {
-		if len(b) > maxKnown {
-			return string(b)
+	set := &e.known[maphash.Bytes(seed, b)%uint64(len(e.known))]
+	for _, known := range set {
+		if known == string(b) {
+			return known
 		}
-		*known = string(b)
 	}
-	return *known
+	s := string(b)
+	if len(s) <= maxKnown {
+		copy(set[1:], set[:])
+		set[0] = s
+	}
+	return s
 }

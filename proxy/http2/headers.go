@@ -1,6 +1,7 @@
 package http2
 
 import (
+	"slices"
 	"time"
 
 	h2 "golang.org/x/net/http2"
@@ -93,23 +94,23 @@ func (c *serverConn) open(id uint32, end bool) error {
 	s.text.setHead(r.appendText(takeBuffer(textSize(fields))[:0], fields, unknown))
 	c.streams[id] = s
 	c.noise.earn(earnedRequest)
-	return c.begin(s)
+	c.begin(s)
+	return nil
 }
 
 // begin calls the handler, now or when another has ended: a client may open a stream for each that it has seen the end of, but
 // handlers may take longer.
-func (c *serverConn) begin(s *Stream) error {
+func (c *serverConn) begin(s *Stream) {
 	if c.running >= c.set.MaxStreams {
-		if len(c.pending) >= 2*c.set.MaxStreams {
-			return connError{h2.ErrCodeEnhanceYourCalm, "too many requests are waiting"}
+		if len(c.pending) >= c.set.MaxStreams { // some were reset meanwhile: no more can be open
+			c.pending = slices.DeleteFunc(c.pending, func(s *Stream) bool { return s.gone != nil })
 		}
 		c.pending = append(c.pending, s)
-		return nil
+		return
 	}
 	c.running++
 	c.handlers.Add(1)
 	c.server.start(job{c, s})
-	return nil
 }
 
 // handled counts that the handler of s has returned, and gives the stream that has waited for that, or nil.

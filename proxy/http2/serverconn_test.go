@@ -97,6 +97,23 @@ func TestResetWhileWaiting(t *testing.T) {
 	}
 }
 
+// However many are reset while they wait, no more are kept than may be open.
+func TestWaitingIsBounded(t *testing.T) {
+	nc, other := net.Pipe()
+	defer nc.Close()
+	defer other.Close()
+	c := newServerConn(new(Server), nc, Settings{MaxStreams: 10}.filled(), nil)
+	c.running = 10
+	for id := range uint32(1000) {
+		s := c.newStream(2*id + 1)
+		c.begin(s)
+		s.gone = ErrReset
+	}
+	if n := len(c.pending); n > 10 {
+		t.Errorf("%d are kept", n)
+	}
+}
+
 func TestDrain(t *testing.T) {
 	drain, proceed := make(chan struct{}), make(chan struct{})
 	c := dialRaw(t, startServer(t, Settings{}, drain, func(s *Stream) {
