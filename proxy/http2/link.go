@@ -51,7 +51,7 @@ const (
 	// lastWrite is for the last frames of a connection.
 	lastWrite = 300 * time.Millisecond
 	// lingerStream is how long the end of a request that was answered already is waited for.
-	lingerStream = time.Second
+	lingerStream = 500 * time.Millisecond
 	// keptResets is how many of the streams that we have reset are known, so that what the peer had sent before it knew is ignored.
 	keptResets = 256
 )
@@ -298,14 +298,10 @@ func (l *link) resetStream(id uint32, s *Stream, code h2.ErrCode, err error) {
 	}
 }
 
-// linger waits for the end of what the peer sends on a stream that is closed otherwise, as long as its window lasts, and a second. Only
-// then it is reset, with NO_ERROR, which takes nothing away from the answer (RFC 9113 §8.1): clients have been seen to take the
-// reset for a failure when it comes together with the answer to a short upload. mu is held.
+// linger waits for the end of what the peer sends on a stream that is closed otherwise, for a while and no further than its window.
+// Only then it is reset, with NO_ERROR, which takes nothing away from the answer (RFC 9113 §8.1): clients, curl 7.88 among them,
+// take the reset for a failure when it comes together with the answer. mu is held.
 func (l *link) linger(s *Stream) {
-	if s.recv.left <= 0 {
-		l.resetStream(s.id, s, h2.ErrCodeNo, net.ErrClosed)
-		return
-	}
 	s.lingers = time.AfterFunc(lingerStream, func() {
 		l.mu.Lock()
 		defer l.mu.Unlock()

@@ -1,7 +1,6 @@
 package http2
 
 import (
-	"net"
 	"time"
 
 	h2 "golang.org/x/net/http2"
@@ -69,11 +68,8 @@ func (l *link) onData(f *h2.DataFrame) error {
 		s.in.write(data)
 		s.credit(n - len(data))
 	}
-	switch {
-	case f.StreamEnded():
+	if f.StreamEnded() {
 		l.received(s)
-	case s.closed && s.recv.left <= 0:
-		l.resetStream(s.id, s, h2.ErrCodeNo, net.ErrClosed)
 	}
 	s.readable.Signal()
 	return nil

@@ -99,7 +99,7 @@ func TestUnreadRequest(t *testing.T) {
 	c.want("HEADERS 1 :status=200 content-length=2", `DATA 1 end "hi"`)
 	c.must(c.fr.WriteData(1, false, payload))
 	c.must(c.fr.WriteData(1, true, nil))
-	// It goes on beyond what was granted.
+	// It needs more than was granted.
 	c.headers(3, false, post("/")...)
 	c.want("HEADERS 3 :status=200 content-length=2", `DATA 3 end "hi"`)
 	at := time.Now()
@@ -107,8 +107,8 @@ func TestUnreadRequest(t *testing.T) {
 		c.must(c.fr.WriteData(3, false, payload))
 	}
 	c.want("RST_STREAM 3 NO_ERROR")
-	if took := time.Since(at); took > lingerStream/2 {
-		t.Errorf("reset after %v", took)
+	if took := time.Since(at); took < lingerStream/2 {
+		t.Errorf("reset after %v: too close to the answer", took)
 	}
 	c.must(c.fr.WriteData(3, false, payload)) // not known to the client yet
 	// It does not end at all.
@@ -385,27 +385,6 @@ func TestConnectionWindow(t *testing.T) {
 	}
 	if got := c.closedWithin(time.Second); !strings.Contains(got, "FLOW_CONTROL_ERROR") {
 		t.Error(got)
-	}
-}
-
-// What has used up its window when it is answered is reset at once.
-func TestUnreadWindow(t *testing.T) {
-	proceed := make(chan struct{})
-	c := dialRaw(t, startServer(t, Settings{}, nil, func(s *Stream) {
-		<-proceed
-		responding("HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n")(s)
-	}))
-	c.headers(1, false, post("/", "content-length", "65536")...)
-	for range 4 {
-		c.must(c.fr.WriteData(1, false, make([]byte, 16<<10)))
-	}
-	c.must(c.fr.WritePing(false, [8]byte{}))
-	c.want("PING 0 ack")
-	at := time.Now()
-	close(proceed)
-	c.want("HEADERS 1 end :status=200 content-length=0", "RST_STREAM 1 NO_ERROR")
-	if took := time.Since(at); took > lingerStream/2 {
-		t.Errorf("reset after %v", took)
 	}
 }
 
