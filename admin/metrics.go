@@ -59,6 +59,7 @@ var (
 	labelsRefused   = describe("labels_refused", "Labels of containers that are refused now: they ask for what is another's, or make no sense.")
 	handshakesTotal = describe("tls_handshakes_total", "TLS handshakes with clients, by version and result: ok, or why not.", "version", "result")
 	certExpiry      = describe("certificate_expiry_seconds", "Time until the certificate that clients are shown for the host ends; negative when it has.", "host")
+	certFailures    = describe("certificate_failures_total", "Failed tries to get or to renew the host's certificate by ACME.", "host")
 	certsBroken     = describe("certificate_files_broken", "Certificate files that have changed into what cannot be used; what was read before is in force.")
 	reloadSuccess   = describe("config_reload_success", "1 when the configuration was last read without an error, else 0.")
 	reloadTimestamp = describe("config_reload_timestamp_seconds", "When the configuration in use was loaded, in seconds since 1970.")
@@ -83,7 +84,7 @@ func (c *collector) Describe(out chan<- *prometheus.Desc) {
 		buildInfo, requestsTotal, requestSeconds, queueSeconds, inFlight, queueDepth, replicas, serverUp, serverInFlight, serverSlots, breakerState,
 		rejectedTotal, retriesTotal, decisionsTotal, scaleErrors, startSeconds, startFailures, replicaCPU, replicaMemory,
 		aiQueue, aiRunning, aiCacheUsage, aiModelMemory, aiModelsLoaded, aiTasks, aiCollections, aiVectorPending, verticalCPU, verticalMemory, labelsRefused,
-		handshakesTotal, certExpiry, certsBroken, reloadSuccess, reloadTimestamp,
+		handshakesTotal, certExpiry, certFailures, certsBroken, reloadSuccess, reloadTimestamp,
 	} {
 		out <- d
 	}
@@ -166,6 +167,9 @@ func (c *collector) Collect(out chan<- prometheus.Metric) {
 	}
 	for host, at := range traffic.TLS.Expiries {
 		gauge(certExpiry, at.Sub(now).Seconds(), host)
+	}
+	for host, n := range traffic.TLS.Failures {
+		counter(certFailures, n, host)
 	}
 	gauge(certsBroken, float64(traffic.TLS.Broken))
 }

@@ -20,6 +20,7 @@ type checker struct {
 
 func (k *checker) config(root *value) {
 	c := k.c
+	c.defaultACME()
 	k.listeners(root)
 	network := func(s string) error { _, err := parsePrefix(s); return err }
 	k.list(root.get("trusted_proxies"), c.TrustedProxies, "network", network)
@@ -43,6 +44,7 @@ func (k *checker) config(root *value) {
 	k.between(root.get("scale", "max_replicas"), c.Scale.MaxReplicas, 0, 100000)
 
 	k.tls(root)
+	k.acme(root)
 	k.metricsAPI(root)
 	k.peers(root)
 

@@ -83,7 +83,7 @@ func (k *checker) certificates(at *value) {
 }
 
 // makesCertificates tells that something else than files gives certificates.
-func (k *checker) makesCertificates() bool { return false }
+func (k *checker) makesCertificates() bool { return k.c.ACME != nil }
 
 // clientCertificates checks who is let in.
 func (k *checker) clientCertificates(at *value) {
@@ -124,11 +124,14 @@ func (k *checker) hsts(at *value) {
 // tlsListeners checks the addresses of [tls]; add checks them against the others.
 func (k *checker) tlsListeners(root *value, add func(*value, string)) {
 	v := root.get("tls", "listen")
-	if v == nil || !v.sound() || k.c.TLS == nil {
+	if v != nil && !v.sound() || k.c.TLS == nil {
 		return
 	}
 	for i, addr := range k.c.TLS.Listen {
-		at := v.element(i)
+		at := root.near("acme") // whose default it is
+		if v != nil {
+			at = v.element(i)
+		}
 		if at.bad {
 			continue
 		}

@@ -14,6 +14,7 @@ import (
 	"sluice/discovery"
 	"sluice/peers"
 	"sluice/proxy"
+	"sluice/proxy/certs/acme"
 	"sluice/proxy/https"
 	"sluice/scaler"
 )
@@ -40,6 +41,8 @@ type Config struct {
 
 	// TLS is for the listeners where clients speak it; nil (default) is none.
 	TLS *https.Config `toml:"tls"`
+	// ACME gets certificates for the TLS listeners; nil (default) is off. With it tls.listen is ":443" by default.
+	ACME *acme.Config `toml:"acme"`
 
 	Admin   admin.Config        `toml:"admin"`
 	Metrics admin.MetricsConfig `toml:"metrics"`

@@ -79,7 +79,7 @@ func (p *Proxy) Handle(c *http1.Conn) {
 	x := p.begin(c)
 	defer x.end()
 
-	if x.toHTTPS() {
+	if x.toAuthority() || x.toHTTPS() {
 		return
 	}
 	err := x.match()

@@ -19,6 +19,9 @@ type Secure struct {
 	Port int
 	// From are the cleartext listeners whose requests are redirected.
 	From []string
+	// Challenge is the answer to a request of challengePath, without TLS, by host in lower case and without its port, where an authority asks
+	// for it; false where nobody does, and the request is routed. nil is nowhere. It must not keep either and may be called concurrently.
+	Challenge func(host, path []byte) ([]byte, bool)
 	// HSTS is the value of Strict-Transport-Security in answers over TLS; "" is none.
 	HSTS string
 	// ClientCerts tells that clients are asked for certificates, and servers are told of them.
@@ -27,6 +30,24 @@ type Secure struct {
 
 // challengePath is where an authority asks in cleartext whether a host is ours (RFC 8555 §8.3).
 const challengePath = "/.well-known/acme-challenge/"
+
+// toAuthority answers an authority's challenge, on every listener without TLS and before anything else; false when the request is none.
+func (x *Exchange) toAuthority() bool {
+	s := &x.table.secure
+	if s.Challenge == nil || x.conn.TLS() || !bytes.HasPrefix(x.head.Path(), []byte(challengePath)) || string(x.head.Method()) != "GET" {
+		return false
+	}
+	x.host = appendHost(x.host[:0], x.head.Host())
+	body, ok := s.Challenge(x.host, x.head.Path())
+	if !ok {
+		return false
+	}
+	x.done = true
+	x.status = 200
+	x.in = append(appendStatus(x.in[:0], x.status), "Content-Type: application/octet-stream\r\n"...)
+	x.respond(body)
+	return true
+}
 
 // toHTTPS answers a cleartext request for a host that has a certificate with a redirect to https, before it is routed; false when it
 // is to be served. What a trusted proxy has received by https is.

@@ -34,6 +34,9 @@ func cmdCheck(_ context.Context, env Env, args []string) int {
 	}
 	if !*quiet {
 		fmt.Fprintf(env.Stdout, "%s is valid: %d routes, %d upstreams\n", path, len(cfg.Routes), len(cfg.Upstreams))
+		if err := writeACME(env.Stdout, cfg); err != nil {
+			return env.fail(exitFailed, "%v", err)
+		}
 		e := chooseEngine(cfg, path)
 		defer e.close()
 		fmt.Fprintf(env.Stdout, "engine %s\n", e)

@@ -17,6 +17,7 @@ import (
 	"sluice/balancer"
 	"sluice/config"
 	"sluice/proxy"
+	"sluice/proxy/certs/acme"
 	"sluice/proxy/http1"
 	"sluice/proxy/http2"
 	"sluice/proxy/https"
@@ -36,6 +37,7 @@ type gateway struct {
 	http2      *http2.Server
 	acceptor   proxyproto.Acceptor // for all front listeners
 	tls        *https.Front
+	acme       *acme.Manager
 	admin      *admin.Server
 	metricsAPI adminkubernetes.Server
 	engine     *engine
@@ -58,8 +60,9 @@ type gateway struct {
 
 	predecessor    *os.File // to tell that this sluice takes requests; nil without one
 	predecessorPID int
-	handedOver     bool   // a successor has taken over
-	stopTLS        func() // ends followCertificates; nil before
+	handedOver     bool     // a successor has taken over
+	stopTLS        func()   // ends followCertificates; nil before
+	uncertified    []string // hosts without a certificate, as they were logged
 
 	running atomic.Pointer[admin.Running]
 	notYet  atomic.Pointer[string] // why it takes no requests; nil when it does
@@ -75,6 +78,7 @@ func newGateway(file, errorLog string, l *logs) *gateway {
 	g.http2 = &http2.Server{Log: g.log}
 	g.acceptor.Log = g.log
 	g.tls = https.New(g.log)
+	g.acme = acme.New(g.log)
 	g.admin = admin.New(g, version, g.log)
 	g.metricsAPI.Log = g.log
 	g.running.Store(&admin.Running{Config: admin.ConfigStatus{File: file}})
@@ -215,6 +219,10 @@ func (g *gateway) apply(cfg *config.Config) error {
 	if err != nil {
 		return undo(err)
 	}
+	acme, err := g.acme.Prepare(cfg.ACME)
+	if err != nil {
+		return undo(err)
+	}
 	access, err := g.logs.configure(cfg.Log, g.errorLog)
 	if err != nil {
 		return undo(err)
@@ -245,6 +253,7 @@ func (g *gateway) apply(cfg *config.Config) error {
 	tls.Commit()
 	g.proxy.Store(table)
 	g.serve(cfg, fresh)
+	g.certify(cfg, acme)
 	g.closeUnwanted(wanted)
 	g.followCertificates(cfg)
 	for name, u := range g.upstreams {
@@ -323,6 +332,7 @@ func (g *gateway) close(ctx context.Context) {
 		all.Go(func() { u.stop(ctx) })
 	}
 	all.Wait()
+	g.acme.Close()
 	g.memory.Save()
 	g.peers.leave()
 	g.metricsAPI.Close(ctx)

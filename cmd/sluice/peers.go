@@ -158,6 +158,9 @@ func (g *gateway) peersChanged() {
 // dividedTable is tableConfig with this gateway's part of the rate limits.
 func (g *gateway) dividedTable(cfg *config.Config, fronts map[string]*proxy.Upstream) proxy.TableConfig {
 	table := tableConfig(cfg, fronts, g.tls)
+	if cfg.ACME != nil {
+		table.Secure.Challenge = g.answerChallenge
+	}
 	g.divided = 1
 	if g.peers != nil {
 		g.divided = g.peers.Members()

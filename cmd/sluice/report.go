@@ -19,6 +19,7 @@ func (g *gateway) Running() admin.Running {
 	if why := g.metricsAPI.Trouble(); why != "" {
 		now.Notes = append(now.Notes, admin.Note{Name: "metrics API", Why: why})
 	}
+	now.Notes = append(now.Notes, g.certificateNotes()...)
 	now.Peers = g.peers.status()
 	return now
 }
@@ -66,6 +67,7 @@ func adminNotes(notes []discovery.Note) []admin.Note {
 func (g *gateway) Traffic() proxy.Stats {
 	s := g.proxy.Stats()
 	s.TLS = g.tls.Stats()
+	s.TLS.Failures = g.certificateFailures()
 	return s
 }
 

@@ -18,10 +18,11 @@ var mayImport = map[string][]string{
 	"bench":     {"balancer", "scaler"},
 }
 
-// engineOf says in which folders an engine's library may be used.
+// engineOf says in which folders the library of an engine, or of ACME, may be used.
 var engineOf = map[string][]string{
 	"github.com/docker/docker/": {"docker", "swarm"},
 	"k8s.io/":                   {"kubernetes"},
+	"github.com/caddyserver/":   {"acme"},
 }
 
 func TestRoomsImportOnlyWhatTheyMay(t *testing.T) {

@@ -131,6 +131,8 @@ type Stats struct {
 	Handshakes []Handshakes
 	// Expiries tells for each name when its certificate ends.
 	Expiries map[string]time.Time
+	// Failures tells how often the certificate of a host could not be got or renewed; nil where none is made.
+	Failures map[string]uint64
 	// Broken is how many files have changed into what cannot be used; what was read before is in force.
 	Broken int
 }
