@@ -122,7 +122,7 @@ func (s *Server) run(j job) {
 			j.conn.handleStream(next)
 		}
 		j.conn.handlers.Done()
-		j = job{}
+		j = job{} //nolint:wastedassign // what it holds is let go of for as long as this waits
 		if s.spares.Add(1) > maxSpare {
 			s.spares.Add(-1)
 			return

@@ -209,27 +209,26 @@ func TestReadDeadline(t *testing.T) {
 		}
 		time.AfterFunc(20*time.Millisecond, func() { _ = s.SetReadDeadline(time.Unix(1, 0)) })
 		if _, err := in.ReadByte(); !errors.Is(err, os.ErrDeadlineExceeded) {
-			result <- fmt.Errorf("woken with %v", err)
+			result <- fmt.Errorf("woken with %w", err)
 			return
 		}
 		_ = s.SetReadDeadline(time.Now().Add(20 * time.Millisecond))
 		if _, err := s.Read(make([]byte, 1)); !errors.Is(err, os.ErrDeadlineExceeded) {
-			result <- fmt.Errorf("waited until %v", err)
+			result <- fmt.Errorf("waited until %w", err)
 			return
 		}
 		_ = s.SetReadDeadline(time.Now().Add(time.Hour))
 		time.AfterFunc(20*time.Millisecond, func() { _ = s.SetReadDeadline(time.Now().Add(20 * time.Millisecond)) })
 		if _, err := s.Read(make([]byte, 1)); !errors.Is(err, os.ErrDeadlineExceeded) {
-			result <- fmt.Errorf("an earlier deadline: %v", err)
+			result <- fmt.Errorf("an earlier deadline: %w", err)
 			return
 		}
 		_ = s.SetReadDeadline(time.Time{})
 		_, err = io.WriteString(s, "HTTP/1.1 103 Early Hints\r\n\r\n")
 		if err == nil {
 			p := make([]byte, 16)
-			n := 0
-			if n, err = s.Read(p); string(p[:n]) != "5\r\nhello\r\n" {
-				err = fmt.Errorf("read %q, %v", p[:n], err)
+			if n, readErr := s.Read(p); string(p[:n]) != "5\r\nhello\r\n" {
+				err = fmt.Errorf("read %q, %w", p[:n], readErr)
 			}
 		}
 		result <- err
@@ -256,7 +255,7 @@ func TestWriteDeadline(t *testing.T) {
 		_ = s.SetWriteDeadline(time.Now().Add(300 * time.Millisecond))
 		n, err := io.WriteString(s, text)
 		if !errors.Is(err, os.ErrDeadlineExceeded) || text[:n] != text[:strings.Index(text, "abc")] {
-			result <- fmt.Errorf("took %q, %v", text[:n], err)
+			result <- fmt.Errorf("took %q, %w", text[:n], err)
 			return
 		}
 		_ = s.SetWriteDeadline(time.Time{})
@@ -264,7 +263,7 @@ func TestWriteDeadline(t *testing.T) {
 		if err == nil {
 			time.AfterFunc(20*time.Millisecond, func() { _ = s.SetWriteDeadline(time.Unix(1, 0)) })
 			if m, err := io.WriteString(s, text[n:]); m != 0 || !errors.Is(err, os.ErrDeadlineExceeded) {
-				result <- fmt.Errorf("took %d, %v", m, err)
+				result <- fmt.Errorf("took %d, %w", m, err)
 				return
 			}
 			_ = s.SetWriteDeadline(time.Time{})

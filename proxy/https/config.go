@@ -7,7 +7,6 @@ import (
 	"errors"
 	"fmt"
 	"slices"
-	"strings"
 	"time"
 
 	"sluice/proxy/certs"
@@ -148,6 +147,3 @@ func LoadCA(path string) (pool *x509.CertPool, text string, err error) {
 	}
 	return pool, string(b), nil
 }
-
-// versionName is a version as MinVersion writes it.
-func versionName(v uint16) string { return strings.TrimPrefix(tls.VersionName(v), "TLS ") }
