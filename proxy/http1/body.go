@@ -100,8 +100,8 @@ func (b *Body) Rewind() {
 	}
 }
 
-// Trailers are the field lines after a chunked body, once Read has returned io.EOF: those that the Trailer field announced
-// and that can do no harm.
+// Trailers are the field lines after a chunked body, once Read has returned io.EOF: those that the Trailer field announced, of gRPC
+// all, and that can do no harm.
 func (b *Body) Trailers() []byte { return b.trailers }
 
 // Read implements io.Reader. It waits for at most the timeout of its side: BodyTimeout for requests, the idle time given to
@@ -250,16 +250,29 @@ func (b *Body) fail(err error) error {
 	return err
 }
 
-// keepTrailers copies the trailer fields that may go on.
+// keepTrailers copies the trailer fields that may go on. gRPC does not announce them.
 func (b *Body) keepTrailers() {
 	k := &b.chunks
+	grpc := IsGRPC(b.head)
 	for _, f := range k.fields {
 		name := k.section[f.line:f.nameEnd]
-		if harmlessTrailer(name) && b.head.announced(name) {
+		switch {
+		case !grpc && !b.head.announced(name):
+		case harmlessTrailer(name), grpc && b.up != nil && kindOf(name) == kindUnderscore: // which only servers take for its twin
 			b.trailers = append(b.trailers, name...)
 			b.trailers = append(b.trailers, ": "...)
 			b.trailers = append(b.trailers, k.section[f.val:f.valEnd]...)
 			b.trailers = append(b.trailers, "\r\n"...)
 		}
 	}
+}
+
+// IsGRPC tells a message of gRPC by its Content-Type: application/grpc, alone or followed by "+" or ";". gRPC-Web is another protocol.
+func IsGRPC(h *Head) bool {
+	const grpc = "application/grpc"
+	value := h.Get("Content-Type")
+	if !hasPrefixFold(value, grpc) {
+		return false
+	}
+	return len(value) == len(grpc) || value[len(grpc)] == '+' || value[len(grpc)] == ';' || value[len(grpc)] == ' '
 }

@@ -15,6 +15,9 @@ var (
 	ErrConnectRefused = errors.New("http1: connection refused")
 	ErrConnectTimeout = errors.New("http1: connect timeout")
 	ErrConnect        = errors.New("http1: cannot connect")
+	// ErrHandshake: the server was reached and could not be agreed with: its certificate is not valid, it wants another one of ours, it
+	// speaks no TLS, or not the protocol that is wanted. Nothing was sent.
+	ErrHandshake = errors.New("http1: handshake with the server failed")
 	// ErrFirstByteTimeout: no response head within TransportConfig.FirstByte of the request's last byte.
 	ErrFirstByteTimeout = errors.New("http1: no response head in time")
 	// ErrIdleTimeout: a peer neither sent nor took a byte of a body for longer than allowed.

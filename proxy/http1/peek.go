@@ -30,6 +30,12 @@ func peek(raw syscall.RawConn) peekResult {
 
 // look is askFD's look for requests that go out otherwise; ErrServerClosed when nothing may be sent.
 func (u *UpConn) look() error {
+	if s, ok := u.nc.(*secureConn); ok && u.reused {
+		if u.found = s.look(); u.stale() {
+			return u.headFailed(io.EOF)
+		}
+		return nil
+	}
 	if !u.reused || u.in.raw == nil {
 		return nil
 	}

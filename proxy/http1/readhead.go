@@ -1,6 +1,7 @@
 package http1
 
 import (
+	"errors"
 	"fmt"
 	"io"
 	"syscall"
@@ -124,17 +125,26 @@ func (u *UpConn) headFailed(err error) error {
 	if why := u.ended(); why != nil {
 		return why
 	}
+	if fault, ok := errors.AsType[malformedStream](err); ok {
+		return badResponse("HTTP/2: " + fault.Malformed())
+	}
 	if isTimeout(err) {
 		u.in.deadline.unknown()
 		return ErrFirstByteTimeout
 	}
+	if u.served == 1 && !u.begun && RefusedHandshake(err) {
+		return fmt.Errorf("%w: %w", ErrHandshake, err)
+	}
 	if err == io.EOF {
 		if !u.begun && u.Sent() {
-			acked, ok := int64(0), false
-			if u.in.raw != nil {
+			acked, base, ok := int64(0), u.base, false
+			if s, is := u.nc.(*secureConn); is {
+				acked, ok = bytesAcked(s.wire.raw)
+				base = s.base
+			} else if u.in.raw != nil {
 				acked, ok = bytesAcked(u.in.raw)
 			}
-			u.delivered = !ok || acked > u.base+int64(len(u.prologue))
+			u.delivered = !ok || acked > base+int64(len(u.prologue))
 		}
 		return ErrServerClosed
 	}

@@ -103,6 +103,14 @@ func (c *Conn) Abort() {
 	c.cut()
 }
 
+// AbortCanceled is Abort for a response that the server has canceled: a client of HTTP/2 is told so.
+func (c *Conn) AbortCanceled() {
+	if s, ok := c.socket.(interface{ Cancel() }); ok {
+		s.Cancel()
+	}
+	c.Abort()
+}
+
 func (c *Conn) cut() {
 	if c.within { // close follows when the descriptor is no longer held
 		disconnect(c.in.raw)

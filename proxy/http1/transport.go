@@ -3,19 +3,19 @@ package http1
 import (
 	"bytes"
 	"context"
-	"errors"
-	"fmt"
 	"net"
 	"slices"
 	"sync"
 	"sync/atomic"
-	"syscall"
 	"time"
 )
 
 // TransportConfig says how one server is reached.
 type TransportConfig struct {
-	// Connect bounds the dial; 0 = no bound.
+	// Dial makes a connection; nil is TCP to the server's address. What it gives carries HTTP/1.1 and has deadlines that can be moved.
+	// It returns what it failed with as it is, wrapped in ErrHandshake when the server could be reached.
+	Dial func(ctx context.Context) (net.Conn, error)
+	// Connect bounds the dial, handshakes included; 0 = no bound.
 	Connect time.Duration
 	// FirstByte bounds the time from the request's last byte to the response's head; 0 = no bound.
 	FirstByte time.Duration
@@ -54,6 +54,7 @@ type Transport struct {
 	learned atomic.Int64 // ns; 0 = nothing learned
 	brief   brevity
 	live    atomic.Int64 // connections made and not closed yet
+	era     atomic.Int64 // see Renew
 	tunnels tunnels
 
 	mu     sync.Mutex // guards what follows
@@ -117,7 +118,7 @@ func (t *Transport) endedAfter(unused time.Duration) {
 // Get gives a connection for one exchange: the kept one that was used last, or a new one. Whether the server has ended the kept one, or
 // sent something that must not become the answer to the next request (RFC 9112 §9.2), is found out before the first byte is sent on
 // it: Send or ReadHead fails with ErrServerClosed then, Delivered is false, and after Close the next Get gives another one.
-// Errors: ErrConnectRefused, ErrConnectTimeout, ErrConnect, ErrCanceled, ErrClosed; with each of them nothing was sent. The
+// Errors: ErrConnectRefused, ErrConnectTimeout, ErrConnect, ErrHandshake, ErrCanceled, ErrClosed; with each of them nothing was sent. The
 // connection is given up with Release, Close or Conn.Tunnel.
 func (t *Transport) Get(c *Cancel) (*UpConn, error) {
 	for {
@@ -160,7 +161,7 @@ func (t *Transport) push(u *UpConn) {
 		t.idle = slices.Delete(t.idle, 0, 1)
 		defer oldest.shut()
 	}
-	if t.closed || cfg.KeepAlive < 0 || len(t.idle) >= cfg.MaxIdle || t.brief.pointless() {
+	if t.closed || cfg.KeepAlive < 0 || u.era != t.era.Load() || len(t.idle) >= cfg.MaxIdle || t.brief.pointless() {
 		t.mu.Unlock()
 		u.shut()
 		return
@@ -233,38 +234,29 @@ func (t *Transport) Dial(c *Cancel) (*UpConn, error) {
 	if closed {
 		return nil, ErrClosed
 	}
+	era := t.era.Load() // before the configuration, which Renew comes behind
 	cfg := t.cfg.Load()
 	ctx, stop := context.WithCancel(context.Background())
 	defer stop()
 	if !c.dialing(stop) {
 		return nil, ErrCanceled
 	}
-	nc, err := Connect(WithPrologue(ctx, c.prologue()), t.addr, cfg.Connect)
+	nc, err := t.connect(WithPrologue(ctx, c.prologue()), cfg)
 	c.dialing(nil)
 	if err != nil {
 		return nil, dialError(err, c)
 	}
 	u := newUpConn(t, nc)
+	u.era = era
 	u.prologue = bytes.Clone(c.prologue())
 	t.live.Add(1)
-	serversOpen.Add(1)
+	if !u.once {
+		serversOpen.Add(1)
+	}
 	if !c.bind(u) {
 		u.shut()
 		return nil, ErrCanceled
 	}
 	u.begin(c, false)
 	return u, nil
-}
-
-func dialError(err error, c *Cancel) error {
-	var timeout net.Error
-	switch {
-	case c.Canceled():
-		return ErrCanceled
-	case errors.Is(err, syscall.ECONNREFUSED):
-		return fmt.Errorf("%w: %w", ErrConnectRefused, err)
-	case errors.As(err, &timeout) && timeout.Timeout():
-		return fmt.Errorf("%w: %w", ErrConnectTimeout, err)
-	}
-	return fmt.Errorf("%w: %w", ErrConnect, err)
 }

@@ -23,6 +23,8 @@ type UpConn struct {
 	head Head
 	body Body
 
+	era    int64         // of t when it was dialed
+	once   bool          // a stream of HTTP/2: it has no descriptor of its own
 	since  time.Duration // uptime when it became unused
 	reused bool
 	served int // exchanges, the one under way included
@@ -63,6 +65,7 @@ const maxInterim = 10
 
 func newUpConn(t *Transport, nc net.Conn) *UpConn {
 	u := &UpConn{t: t, nc: nc}
+	_, u.once = nc.(requestStream)
 	u.in.init(nc)
 	u.out.init(nc, u.in.raw)
 	u.body.up = u
@@ -108,8 +111,33 @@ func (u *UpConn) Begun() bool { return u.begun }
 
 // Delivered tells whether the server may have seen any byte of the request. False when none was sent, as on a kept connection that was
 // found closed or with bytes on it, or when ReadHead failed because the server had closed in order (FIN) and its kernel acknowledged
-// nothing of it: then the request can be sent again to another server whatever its method. Only Linux tells the latter.
-func (u *UpConn) Delivered() bool { return u.Sent() && u.delivered }
+// nothing of it: then the request can be sent again to another server whatever its method. Only Linux tells the latter. Of a
+// stream of HTTP/2 it is false also when the server said that it has not looked at the request.
+func (u *UpConn) Delivered() bool { return u.Sent() && u.delivered && !u.unprocessed() }
+
+// requestStream is a stream of HTTP/2 as a connection: it serves one exchange.
+type requestStream interface {
+	// Unprocessed tells that the server has not looked at the request, and will not.
+	Unprocessed() bool
+}
+
+// malformedStream is what reading from one fails with when the server breaks the protocol.
+type malformedStream interface {
+	error
+	// Malformed says in words what was wrong; it holds no bytes of the message.
+	Malformed() string
+}
+
+func (u *UpConn) unprocessed() bool {
+	s, ok := u.nc.(requestStream)
+	return ok && s.Unprocessed()
+}
+
+// Stale tells that nothing of the request was seen because the connection was at its end, which says nothing of the server: the request
+// can be sent on another one.
+func (u *UpConn) Stale() bool {
+	return !u.Delivered() && (u.reused || u.unprocessed())
+}
 
 // AllowUpgrade lets ReadHead return a 101: the request that is sent asks for WebSocket.
 func (u *UpConn) AllowUpgrade() { u.upgrade = true }
@@ -171,7 +199,7 @@ func (u *UpConn) clean() bool {
 	if !u.final || u.head.status == 101 || !u.head.KeepAlive() || !u.body.eof || u.body.err != nil {
 		return false
 	}
-	if u.in.pos < u.in.end || u.canceled.Load() {
+	if u.once || u.in.pos < u.in.end || u.canceled.Load() {
 		return false
 	}
 	return u.sent || u.sendEnded()
@@ -205,7 +233,9 @@ func (u *UpConn) shut() {
 	u.joinSend()
 	u.idle()
 	u.t.live.Add(-1)
-	serversOpen.Add(-1)
+	if !u.once {
+		serversOpen.Add(-1)
+	}
 }
 
 // writeError says what a failed write to the server means.
