@@ -22,6 +22,9 @@ const (
 	earnedRequest = 10
 	earnedFrame   = 4 // of payload: the peer may well answer it with two WINDOW_UPDATE
 	fullData      = 1 << 10
+	// A peer that takes much says so often: WINDOW_UPDATE of at least so much is no noise. There can be two million of them before
+	// a window overflows, unless payload is sent.
+	usefulGrant = 1 << 10
 )
 
 // allowance is a token bucket. The zero value is empty.

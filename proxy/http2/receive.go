@@ -98,8 +98,10 @@ func (l *link) onReset(f *h2.RSTStreamFrame) error {
 func (l *link) onWindowUpdate(f *h2.WindowUpdateFrame) error {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if err := l.spendNoise(1); err != nil {
-		return err
+	if f.Increment < usefulGrant {
+		if err := l.spendNoise(1); err != nil {
+			return err
+		}
 	}
 	if f.StreamID == 0 {
 		if !l.send.add(int64(f.Increment)) {

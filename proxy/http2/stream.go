@@ -32,6 +32,8 @@ type Stream struct {
 	send     sendWindow
 	sentEnd  bool // END_STREAM was sent
 	bodyless bool // the response to it has no body (HEAD)
+	stopped  bool // the peer takes no more; its own message is whole
+	interims int  // heads before the final one that have come
 	turn     place
 	waits    bool // in link.waiting
 
@@ -256,7 +258,11 @@ func (s *Stream) end() {
 func (s *Stream) await(want int) (int, error) {
 	l := s.link
 	for {
-		if err := s.usable(&s.writeDeadline); err != nil {
+		err := s.usable(&s.writeDeadline)
+		if err == nil && s.stopped {
+			err = ErrReset
+		}
+		if err != nil {
 			if l.turns.remove(s) {
 				l.nextTurn()
 			}
@@ -310,6 +316,16 @@ func (s *Stream) Close() error {
 	s.readable.Broadcast()
 	s.writable.Broadcast()
 	return nil
+}
+
+// Cancel is Close for a response that is broken off for a reason that is not ours: the peer sees CANCEL in place of INTERNAL_ERROR.
+func (s *Stream) Cancel() {
+	l := s.link
+	l.mu.Lock()
+	defer l.unlock()
+	if !s.closed && !s.sentEnd {
+		l.resetStream(s.id, s, h2.ErrCodeCancel, net.ErrClosed)
+	}
 }
 
 // SetDeadline implements net.Conn.
