@@ -3,7 +3,7 @@ package balancer
 import "time"
 
 // Acquire gives the request a slot on a ready server, or lets it wait in the queue until one is
-// free. It blocks at most queue.timeout, or what stands for it. On nil, t.Server() has one slot that Release must give back;
+// free. It blocks at most queue.timeout, or what stands for it, and not beyond t.Deadline. On nil, t.Server() has one slot that Release must give back;
 // any other result (ErrNoHealthyServer, ErrBreakerOpen, ErrQueueFull, ErrQueueTimeout, ErrCanceled,
 // ErrDraining) leaves nothing to give back.
 func (u *Upstream) Acquire(t *Ticket, now time.Time) error {
@@ -23,6 +23,9 @@ func (u *Upstream) Acquire(t *Ticket, now time.Time) error {
 func (u *Upstream) wait(t *Ticket, at int64) error {
 	cfg := u.cfg.Load()
 	t.patience = u.patience(cfg, at)
+	if !t.Deadline.IsZero() {
+		t.patience = max(min(t.patience, time.Duration(nanos(t.Deadline)-at)), 0)
+	}
 	if t.granted == nil {
 		t.granted = make(chan struct{}, 1)
 		t.timer = time.NewTimer(t.patience)

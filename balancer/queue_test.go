@@ -419,3 +419,30 @@ func BenchmarkAcquireReleaseLearning(b *testing.B) {
 		u.Release(ticket, Outcome{Status: 200}, now)
 	}
 }
+
+// A request that says by when it is wanted waits no longer, and no longer than the others either.
+func TestDeadlineEndsTheWait(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		cfg := DefaultConfig()
+		cfg.Queue.Timeout = 10 * time.Second
+		u := newTestUpstream(t, cfg, 1)
+		held := mustAcquire(t, u)
+		defer release(u, held)
+		for _, row := range []struct{ deadline, waits time.Duration }{
+			{3 * time.Second, 3 * time.Second}, {time.Minute, 10 * time.Second}, {-time.Second, 0}, {0, 10 * time.Second},
+		} {
+			ticket := &Ticket{}
+			if row.deadline != 0 {
+				ticket.Deadline = time.Now().Add(row.deadline)
+			}
+			begun := time.Now()
+			if err := u.Acquire(ticket, begun); err != ErrQueueTimeout || time.Since(begun) != row.waits {
+				t.Errorf("deadline in %v: %v after %v, want %v", row.deadline, err, time.Since(begun), row.waits)
+			}
+			ticket.Reset()
+			if !ticket.Deadline.IsZero() {
+				t.Error("the deadline stays for the next request")
+			}
+		}
+	})
+}

@@ -15,6 +15,8 @@ type Ticket struct {
 	Priority Priority
 	// FairKey is whom the request is for, among those that share the queue fairly; 0 is nobody in particular.
 	FairKey uint64
+	// Deadline is when the request is of no use any more: it waits no longer, and gets ErrQueueTimeout; zero is no deadline.
+	Deadline time.Time
 
 	server  *Server
 	avoid   [4]*Server // the latest servers that failed this request
@@ -81,7 +83,7 @@ func (t *Ticket) avoids(s *Server) bool {
 // Cancel meanwhile.
 func (t *Ticket) Reset() {
 	t.Key, t.Sticky, t.Priority, t.FairKey = 0, 0, PriorityNormal, 0
-	t.server, t.waited, t.after, t.canceled = nil, 0, 0, false
+	t.server, t.waited, t.after, t.canceled, t.Deadline = nil, 0, 0, false, time.Time{}
 	clear(t.avoid[:])
 	t.avoided = 0
 }

@@ -12,8 +12,6 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
-
-	"sluice/proxy/http1"
 )
 
 // deafen makes a connection drop whatever comes from now on, as if it was closed before that arrived.
@@ -125,7 +123,7 @@ func TestRetryTakesANewConnection(t *testing.T) {
 	done.Wait()
 	g.eventually("two connections are kept", func() bool { return idleConnections(g) == 2 })
 	g.do(get+"Connection: close\n\n").wants(t, 200, "")
-	if n := g.ups["a"].Servers()[0].Attached().(*http1.Transport).Live(); n != 2 {
+	if n := g.ups["a"].Servers()[0].Attached().(*server).Live(); n != 2 {
 		t.Errorf("%d connections are open", n)
 	}
 }

@@ -102,6 +102,10 @@ type LimitConnConfig struct {
 
 // UpstreamConfig is what [upstream.NAME] says about reaching its servers.
 type UpstreamConfig struct {
+	// TLS encrypts the connections to the servers; nil (default) is off.
+	TLS *TLSConfig `toml:"tls"`
+	// Protocol that the servers speak: http1 (default), h2 (HTTP/2, needs tls) or h2c (HTTP/2 without tls).
+	Protocol string         `toml:"protocol"`
 	Timeouts TimeoutsConfig `toml:"timeouts"`
 	Retry    RetryConfig    `toml:"retry"`
 	// ProxyProtocol begins each connection to a server with the PROXY protocol's header of that version, v1 or v2, which tells who
@@ -112,7 +116,7 @@ type UpstreamConfig struct {
 
 // TimeoutsConfig has no bound on a whole request: long streams are the normal case.
 type TimeoutsConfig struct {
-	// Connect bounds the TCP handshake; default 2s.
+	// Connect bounds the handshakes of TCP and TLS together; default 2s.
 	Connect time.Duration `toml:"connect"`
 	// FirstByte bounds the time from the request's last byte to the response's head; default 10m.
 	FirstByte time.Duration `toml:"first_byte"`
@@ -161,6 +165,7 @@ type LogConfig struct {
 // DefaultUpstreamConfig is what an upstream without these keys has.
 func DefaultUpstreamConfig() UpstreamConfig {
 	return UpstreamConfig{
+		Protocol: ProtocolHTTP1,
 		Timeouts: TimeoutsConfig{Connect: 2 * time.Second, FirstByte: 10 * time.Minute, Idle: 5 * time.Minute, KeepAlive: 4 * time.Second},
 		Retry:    RetryConfig{Attempts: 2, Budget: 0.2},
 	}

@@ -1,6 +1,7 @@
 package proxy
 
 import (
+	"errors"
 	"net/netip"
 	"sync"
 	"time"
@@ -171,6 +172,10 @@ func (x *Exchange) acquire() error {
 	err := x.takeSlot()
 	if err == nil && x.ticket.Again() {
 		x.release(balancer.Outcome{Neutral: true})
+		if errors.Is(x.err, http1.ErrHandshake) { // it would fail in the same way
+			x.server = nil
+			return x.err
+		}
 		time.Sleep(retryPause << min(x.tries-1, 3))
 		x.now = time.Now()
 		err = x.takeSlot()
@@ -225,7 +230,7 @@ func (x *Exchange) roundTrip() (struct{}, error) {
 	switch {
 	case x.err == nil && x.response.Status() >= 500:
 		return struct{}{}, balancer.ErrServerStatus
-	case x.err != nil && neutral(x.err):
+	case x.err != nil && x.outcome(x.err).Neutral:
 		return struct{}{}, balancer.ErrCanceled
 	}
 	return struct{}{}, x.err
@@ -235,8 +240,8 @@ func (x *Exchange) roundTrip() (struct{}, error) {
 // connection that turns out to be closed before anything reached the server is not a try: the next one
 // is taken.
 func (x *Exchange) send() error {
-	transport := x.server.Attached().(*http1.Transport)
-	for {
+	transport := x.server.Attached().(*server).Transport
+	for fresh := 0; ; {
 		up, err := x.connection(transport)
 		if err != nil {
 			return err
@@ -265,17 +270,22 @@ func (x *Exchange) send() error {
 		if cause := up.BodyErr(); cause != nil {
 			err = cause
 		}
-		delivered := up.Delivered()
-		stale := up.Reused() && !delivered
+		delivered, stale := up.Delivered(), up.Stale()
+		if !up.Reused() { // a server that refuses every stream is one that fails
+			fresh++
+		}
 		up.Close()
 		x.up = nil
-		if stale && x.rewind() {
+		if stale && fresh < maxFresh && x.rewind() {
 			continue
 		}
 		x.written = x.written || delivered
 		return err
 	}
 }
+
+// maxFresh is how many new connections, or streams, that turn out to be unusable are one try.
+const maxFresh = 3
 
 // connection is a kept one, or for a retry a new one: another kept connection may be closing too.
 func (x *Exchange) connection(t *http1.Transport) (*http1.UpConn, error) {

@@ -17,6 +17,7 @@ const (
 	ReasonNoHealthyServer  = "no_healthy_server"  // 503: no server of the upstream is ready
 	ReasonConnectRefused   = "connect_refused"    // 502: the server refused the connection, or could not be reached
 	ReasonConnectTimeout   = "connect_timeout"    // 504: timeouts.connect passed
+	ReasonUpstreamTLS      = "upstream_tls"       // 502: the server and we could not agree in the handshake: its certificate is not valid, …
 	ReasonFirstByteTimeout = "first_byte_timeout" // 504: timeouts.first_byte passed before the response's head
 	ReasonIdleTimeout      = "idle_timeout"       // 408 before the response, else a cut one: silence in a body
 	ReasonServerClosed     = "server_closed"      // 502: the server closed the connection before its response was whole
@@ -53,6 +54,7 @@ const (
 	noHealthyServer
 	connectRefused
 	connectTimeout
+	upstreamTLS
 	firstByteTimeout
 	idleTimeout
 	serverClosed
@@ -79,6 +81,7 @@ var failures = [reasons]failure{
 	{ReasonNoHealthyServer, 503, "No server is ready to answer.", 2 * time.Second},
 	{ReasonConnectRefused, 502, "The server could not be reached.", 0},
 	{ReasonConnectTimeout, 504, "The server did not accept the connection in time.", 0},
+	{ReasonUpstreamTLS, 502, "No secure connection to the server could be made.", 0},
 	{ReasonFirstByteTimeout, 504, "The server did not answer in time.", 0},
 	{ReasonIdleTimeout, 408, "The request did not arrive in time.", 0},
 	{ReasonServerClosed, 502, "The server closed the connection without a whole answer.", 0},
@@ -150,6 +153,8 @@ func reasonOf(err error) int {
 		return connLimited
 	case is(http1.ErrConnectRefused), is(http1.ErrConnect):
 		return connectRefused
+	case is(http1.ErrHandshake):
+		return upstreamTLS
 	case is(http1.ErrConnectTimeout):
 		return connectTimeout
 	case is(http1.ErrFirstByteTimeout):
@@ -173,8 +178,11 @@ func reasonOf(err error) int {
 func (x *Exchange) fail(err error) {
 	x.done = true
 	failed := reasonOf(err)
-	if failed == internal {
+	switch failed {
+	case internal:
 		x.proxy.log.Error("request failed", "route", x.stats.route, "request_id", string(x.id), "error", err)
+	case upstreamTLS: // nothing else says why
+		x.proxy.log.Warn("handshake with a server failed", "route", x.stats.route, "server", x.serverID, "request_id", string(x.id), "error", err)
 	}
 	x.refuse(failed, err)
 }
@@ -214,11 +222,17 @@ func (x *Exchange) refuse(failed int, err error) {
 	}
 	x.status = status
 	x.note(failed)
-	json := acceptsJSON(x.head)
+	json, grpc := acceptsJSON(x.head), x.isGRPC()
 	x.line = appendFailure(x.line[:0], f, status, x.id, json)
-	in := appendStatus(x.in[:0], status)
+	sent := status
+	if grpc {
+		x.line, sent = x.line[:0], 200
+	}
+	in := appendStatus(x.in[:0], sent)
 	in = append(append(append(in, "X-Sluice-Reason: "...), f.Reason...), "\r\n"...)
-	if json {
+	if grpc {
+		in = x.refuseGRPC(in, failed, status)
+	} else if json {
 		in = append(in, "Content-Type: application/json\r\n"...)
 	} else {
 		in = append(in, "Content-Type: text/plain; charset=utf-8\r\n"...)

@@ -13,6 +13,7 @@ import (
 
 	"sluice/balancer"
 	"sluice/proxy/http1"
+	"sluice/proxy/http2"
 )
 
 // Options are what a Proxy needs besides a Table.
@@ -105,7 +106,7 @@ func (p *Proxy) Handle(c *http1.Conn) {
 				x.done = true
 				return
 			}
-			x.release(outcome(err))
+			x.release(x.outcome(err))
 		}
 		if !x.retry(err) {
 			if x.hasLeft() { // whatever broke meanwhile, nobody waits for the answer
@@ -275,12 +276,16 @@ func (x *Exchange) count(end time.Time) {
 
 // cut ends a response that cannot be finished so that the client sees it is not whole.
 func (x *Exchange) cut(err error) {
-	failed, o := reasonOf(err), outcome(err)
+	failed, o := reasonOf(err), x.outcome(err)
 	if x.hasLeft() {
 		failed, o = clientClosed, balancer.Outcome{Neutral: true}
 	}
 	x.note(failed)
-	x.conn.Abort()
+	if http2.Canceled(err) {
+		x.conn.AbortCanceled()
+	} else {
+		x.conn.Abort()
+	}
 	if x.up != nil {
 		x.up.Close()
 		x.up = nil

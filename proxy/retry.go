@@ -7,6 +7,7 @@ import (
 
 	"sluice/balancer"
 	"sluice/proxy/http1"
+	"sluice/proxy/http2"
 )
 
 // retry decides whether the request is tried again after err, and makes it ready for that. It is the only
@@ -105,4 +106,12 @@ func noDescriptor(err error) bool {
 // outcome is what a failed try says of its server.
 func outcome(err error) balancer.Outcome {
 	return balancer.Outcome{Failed: !neutral(err), Neutral: neutral(err)}
+}
+
+// outcome is what a failed try says of its server. One that cancels a call of gRPC at the end of the call's time has done nothing wrong.
+func (x *Exchange) outcome(err error) balancer.Outcome {
+	if http2.Canceled(err) && x.late() {
+		return balancer.Outcome{Neutral: true}
+	}
+	return outcome(err)
 }

@@ -6,7 +6,6 @@ import (
 	"time"
 
 	"sluice/balancer"
-	"sluice/proxy/http1"
 	"sluice/proxy/proxyproto"
 )
 
@@ -15,6 +14,7 @@ import (
 type Upstream struct {
 	*balancer.Upstream
 	cfg     atomic.Pointer[UpstreamConfig]
+	dialer  atomic.Pointer[Dialer]
 	budget  retryBudget
 	retries atomic.Uint64
 }
@@ -23,18 +23,27 @@ type Upstream struct {
 func NewUpstream(b *balancer.Upstream, cfg UpstreamConfig) *Upstream {
 	u := &Upstream{Upstream: b}
 	u.cfg.Store(&cfg)
+	u.dialer.Store(NewDialer(cfg))
 	b.SetHooks(u.added, u.removed)
 	return u
 }
 
-// Configure takes new timeouts and a new retry budget; connections that are open live on. The balancer's
-// own part is configured by u.Upstream.Configure.
+// Configure takes a new configuration. Connections that are open live on, unless servers are to be reached in another way: then they
+// end with the requests that they are in. The balancer's own part is configured by u.Upstream.Configure.
 func (u *Upstream) Configure(cfg UpstreamConfig) {
 	u.cfg.Store(&cfg)
+	d := NewDialer(cfg)
+	another := !d.same(u.dialer.Load())
+	if another {
+		u.dialer.Store(d)
+	}
 	for _, s := range u.Servers() {
-		s.Attached().(*http1.Transport).SetConfig(cfg.transport())
+		s.Attached().(*server).configure(&cfg, another)
 	}
 }
+
+// Dialer is how its servers are reached; it stays the same as long as that does.
+func (u *Upstream) Dialer() *Dialer { return u.dialer.Load() }
 
 // ProxyProtocol is the version of the header that connections to servers begin with; 0 = none.
 func (u *Upstream) ProxyProtocol() int { return u.cfg.Load().ProxyProtocolVersion() }
@@ -45,19 +54,9 @@ func (u *Upstream) Timeouts() TimeoutsConfig { return u.cfg.Load().Timeouts }
 // Retry is what it was last configured with.
 func (u *Upstream) Retry() RetryConfig { return u.cfg.Load().Retry }
 
-func (u *Upstream) added(s *balancer.Server) any {
-	return http1.NewTransport(s.Addr(), u.cfg.Load().transport())
-}
+func (u *Upstream) added(s *balancer.Server) any { return newServer(u, s.Addr()) }
 
-func (u *Upstream) removed(s *balancer.Server) { s.Attached().(*http1.Transport).Close() }
-
-// transport is the part of the configuration that a transport follows.
-func (c *UpstreamConfig) transport() http1.TransportConfig {
-	return http1.TransportConfig{
-		Connect: c.Timeouts.Connect, FirstByte: c.Timeouts.FirstByte, Idle: c.Timeouts.Idle, KeepAlive: c.Timeouts.KeepAlive,
-		MaxIdle: 1024, Limits: http1.Limits{MaxHead: 64 << 10, MaxFields: 256},
-	}
-}
+func (u *Upstream) removed(s *balancer.Server) { s.Attached().(*server).Close() }
 
 // ProxyProtocolVersion is ProxyProtocol as a number; 0 = none.
 func (c *UpstreamConfig) ProxyProtocolVersion() int {
@@ -101,6 +100,9 @@ func (u *Upstream) mayRetry(now time.Time) bool {
 // place in the queue depends on.
 func (x *Exchange) aim() {
 	x.ticket.Priority = x.route.priority
+	if x.isGRPC() {
+		x.ticket.Deadline = grpcDeadline(x.head, x.begun)
+	}
 	if x.route.fair != nil {
 		x.ticket.FairKey = x.route.fair.of(x.client, x.head)
 	}

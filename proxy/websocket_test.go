@@ -105,7 +105,7 @@ func TestThousandWebSockets(t *testing.T) {
 	g.eventually("all slots are free", func() bool { return u.InFlight() == 0 })
 	g.eventually("all connections are gone", func() bool {
 		open, active := g.server.Conns()
-		return open == 0 && active == 0 && u.Servers()[0].Attached().(*http1.Transport).Live() == 0
+		return open == 0 && active == 0 && u.Servers()[0].Attached().(*server).Live() == 0
 	})
 	g.eventually("goroutines end", func() bool { return runtime.NumGoroutine() <= goroutines+4 })
 }
