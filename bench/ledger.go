@@ -24,8 +24,8 @@ const (
 
 // notPassedOn are the reasons of requests that no server has seen.
 var notPassedOn = map[string]bool{
-	"no_route": true, "no_healthy_server": true, "connect_refused": true, "connect_timeout": true, "queue_full": true,
-	"queue_timeout": true, "rate_limited": true, "conn_limited": true, "breaker_open": true, "denied": true, "draining": true,
+	"no_route": true, "no_healthy_server": true, "connect_refused": true, "connect_timeout": true, "upstream_tls": true,
+	"queue_full": true, "queue_timeout": true, "rate_limited": true, "conn_limited": true, "breaker_open": true, "denied": true, "draining": true,
 }
 
 // ledger is the client's book of requests, numbered from 0. Safe for concurrent use.

@@ -205,6 +205,7 @@ func (k *checker) reaching(u *Upstream, v *value) {
 	k.atLeast(v.get("timeouts", "first_byte"), t.FirstByte, time.Millisecond)
 	k.atLeast(v.get("timeouts", "idle"), t.Idle, time.Millisecond)
 	k.between(v.get("retry", "attempts"), u.Proxy.Retry.Attempts, 0, 10)
+	k.secure(u, v)
 	if at := v.get("proxy_protocol"); at != nil && at.sound() && u.Proxy.ProxyProtocolVersion() == 0 {
 		words := []string{"v1", "v2"}
 		k.failHint(at, didYouMean(u.Proxy.ProxyProtocol, words), "%q is no version of the PROXY protocol: v1 or v2", u.Proxy.ProxyProtocol)

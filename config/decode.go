@@ -72,6 +72,8 @@ func (d *decoder) decode(v *value, out reflect.Value, unit, path string) {
 		d.duration(v, out)
 	case unit == "slots":
 		d.slots(v, out)
+	case unit == "grpc":
+		d.grpc(v, out)
 	case unit != "":
 		d.unit(v, out, unit, path)
 	case t.Kind() == reflect.Pointer:
@@ -356,6 +358,31 @@ func (d *decoder) slots(v *value, out reflect.Value) {
 		}
 	default:
 		d.wrongType(v, `"auto" or a whole number`)
+	}
+}
+
+// grpc reads true, false or the name of a service.
+func (d *decoder) grpc(v *value, out reflect.Value) {
+	raw := v.raw
+	if s, ok := raw.(string); ok && v.label != "" {
+		raw = fromLabel(s, reflect.Bool)
+	}
+	switch raw := raw.(type) {
+	case bool:
+		if raw {
+			out.SetString("*")
+		} else {
+			out.SetString("")
+		}
+	case string:
+		if raw == "" || strings.ContainsFunc(raw, func(r rune) bool { return r <= ' ' || r == '*' || r >= 127 }) {
+			d.failHint(v, "true is the server as a whole", "%q is no name of a gRPC service", raw)
+			v.bad = true
+			return
+		}
+		out.SetString(raw)
+	default:
+		d.wrongType(v, "true, false or the name of a service")
 	}
 }
 

@@ -114,6 +114,8 @@ func (d *dumper) value(path string, v, byDefault reflect.Value, unit string) str
 		return quote(cmp.Or(d.secrets[path], "env:"+redacted))
 	case unit == "slots" && v.Int() == balancer.AutoSlots:
 		return quote("auto")
+	case unit == "grpc" && v.String() == "*":
+		return "true"
 	case unit == "bytes":
 		return size(v.Int())
 	case unit == "rate":

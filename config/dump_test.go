@@ -77,6 +77,20 @@ rate_limit = "1000/h"
 listen = "unix:/run/sluice/inside.sock"
 upstream = "unix:/run/app.sock"
 
+[upstream.rpc]
+servers = ["r:1"]
+protocol = "h2"
+tls = { server_name = "rpc.internal", verify = false }
+health_check = { grpc = "pkg.Service" }
+[upstream.rpc2]
+servers = ["r:2"]
+protocol = "h2"
+tls = true
+health_check = { grpc = true }
+[upstream.plain]
+servers = ["r:3"]
+protocol = "h2c"
+tls = false
 [upstream.api]
 servers = ["a:1", { addr = "b:1", weight = 2, max_conns = 20, backup = true }]
 proxy_protocol = "v2"

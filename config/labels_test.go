@@ -90,6 +90,8 @@ func TestLabelMistakes(t *testing.T) {
 		{[]string{"host=a", "scale.min=0"}, `label sluice.scale.min: a service keeps its last container`},
 		{[]string{"host=a", "scale.cpu=70"}, `label sluice.scale.cpu: 70: a share is between 0% and 100%`},
 		{[]string{"host=a", "scale.prometheus.url=http://169.254.169.254", "scale.prometheus.query=x", "scale.prometheus.per_replica=1"}, `label sluice.scale.prometheus: prometheus is none of the labels' keys`},
+		{[]string{"host=a", "tls.ca=/etc/passwd"}, `label sluice.tls.ca: a label names no file of the gateway's`},
+		{[]string{"host=a", "tls.cert=/etc/tls/a.pem", "tls.key=/etc/tls/a.key"}, `label sluice.tls.cert: a label names no file of the gateway's`},
 		{[]string{"host=a", "upstream=b:1"}, `label sluice.upstream: "b:1" is no name of an upstream`},
 		{[]string{"host=a", "listen=80"}, `label sluice.listen: "80" has no port`},
 		{[]string{"host=a", "route.x=1"}, `label sluice.route.x: a route is written sluice.route.NAME.KEY`},

@@ -41,9 +41,17 @@ func (c HealthConfig) Validate() error {
 	return err
 }
 
+// Layer is what lies between TCP and HTTP/1.1 on the way to a server: TLS, a stream of HTTP/2, or both. Over makes of a TCP connection
+// to the server at addr one that carries one request and its answer in the form of HTTP/1.1. ctx bounds the handshakes. It closes nc
+// when it fails, or with what it returns.
+type Layer interface {
+	Over(ctx context.Context, nc net.Conn, addr string) (net.Conn, error)
+}
+
 // check is a HealthConfig made ready for use. Immutable.
 type check struct {
 	HealthConfig
+	layer    Layer // nil: none
 	status   StatusSet
 	replaced chan struct{} // closed when another check takes its place
 }
@@ -97,13 +105,26 @@ func (c *check) run(ctx context.Context, addr string, lim limits) error {
 			return connectError(addr, err)
 		}
 	}
-	if c.Path == "" {
+	if c.layer != nil {
+		tcp := conn
+		within, cancel := context.WithDeadline(ctx, deadline)
+		conn, err = c.layer.Over(within, tcp, addr)
+		cancel()
+		if err != nil {
+			return connectError(addr, err)
+		}
+		defer conn.Close()
+	}
+	if c.Path == "" && c.GRPC == "" {
 		return nil
 	}
 	stop := context.AfterFunc(ctx, func() { conn.SetDeadline(time.Unix(1, 0)) })
 	defer stop()
 	if err := conn.SetDeadline(deadline); err != nil {
 		return err
+	}
+	if c.GRPC != "" {
+		return c.askGRPC(conn, addr, lim)
 	}
 	code, err := c.get(conn, addr)
 	switch {

@@ -42,8 +42,11 @@ type ServiceConfig struct {
 // HealthConfig is one active health check.
 type HealthConfig struct {
 	// Path is requested with GET; "" (default) only opens a TCP connection, which the kernel of a
-	// server whose process hangs still accepts.
+	// server whose process hangs still accepts, and shakes hands where there is TLS.
 	Path string `toml:"path" short:"true"`
+	// GRPC asks grpc.health.v1.Health in place of a path, and wants SERVING: true is the server as a whole ("*" in here), a text the
+	// service of that name; "" (default) is off. It needs protocol h2 or h2c.
+	GRPC string `toml:"grpc" unit:"grpc"`
 	// Interval between the starts of two probes of a server, with 10 % of jitter: 83–93 % of it, so
 	// that a silent server is out within interval + timeout; default 2s. A server that was never ready
 	// yet, or whose last probe was bad, is probed sooner.

@@ -20,6 +20,7 @@ type Watcher struct {
 	try      func(ctx context.Context, c *check, addr string, lim limits) error // one probe
 
 	mu        sync.Mutex // guards what follows
+	layer     Layer      // between TCP and HTTP/1.1; nil: none
 	sourceErr error      // why the source ended; nil while it runs
 	checkErr  error      // why the defaults are used in place of the configured check
 }
@@ -39,12 +40,29 @@ func (w *Watcher) Configure(hc HealthConfig) {
 	c, err := newCheck(hc)
 	w.mu.Lock()
 	w.checkErr = err
-	if now := w.check.Load(); now != nil && now.HealthConfig == c.HealthConfig {
-		w.mu.Unlock()
+	w.replace(c)
+	w.mu.Unlock()
+}
+
+// Reach says what lies between TCP and HTTP/1.1 on the way to the servers; nil (default) is nothing. Another one than before makes
+// every server be probed at once, as Configure does.
+func (w *Watcher) Reach(l Layer) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.layer = l
+	c := *w.check.Load()
+	c.replaced = make(chan struct{})
+	w.replace(&c)
+}
+
+// replace makes c the check unless it is as the present one. The caller holds mu.
+func (w *Watcher) replace(c *check) {
+	c.layer = w.layer
+	old := w.check.Load()
+	if old != nil && old.HealthConfig == c.HealthConfig && old.layer == c.layer {
 		return
 	}
-	old := w.check.Swap(c)
-	w.mu.Unlock()
+	w.check.Store(c)
 	if old != nil {
 		close(old.replaced)
 	}

@@ -48,9 +48,11 @@ func newUpstream(name string, cfg *config.Upstream, log *slog.Logger) *upstream 
 func (u *upstream) start(g *gateway, cfg *config.Upstream) {
 	ctx, cancel := context.WithCancel(context.Background())
 	u.cfg, u.cancel, u.engine = cfg, cancel, g.engine
+	u.warn(cfg)
 	u.source = g.newSource(u.name, cfg)
 	g.peers.fence(&u.source)
 	u.watcher = discovery.NewWatcher(u.ground, u.source.servers, healthCheckOf(cfg), u.log)
+	u.watcher.Reach(u.layer())
 	u.loop, u.signals = nil, nil
 	if u.source.driver != nil {
 		u.loop = scaler.NewLoop(u.ground, u.source.driver, u.source.scale, g.budget, u.log)
@@ -86,6 +88,8 @@ func (u *upstream) configure(g *gateway, cfg *config.Upstream) {
 		return
 	}
 	u.watcher.Configure(healthCheckOf(cfg))
+	u.watcher.Reach(u.layer())
+	u.warn(cfg)
 	if u.source.configure != nil {
 		u.source.configure(cfg)
 	}
@@ -96,6 +100,21 @@ func (u *upstream) configure(g *gateway, cfg *config.Upstream) {
 		u.loop.Configure(scale)
 	}
 	u.cfg = cfg
+}
+
+// warn says what the configuration asks for and should not.
+func (u *upstream) warn(cfg *config.Upstream) {
+	if t := cfg.Proxy.TLS; !t.Off() && !t.Verify {
+		u.log.Warn("the certificates of the servers are not checked: whoever is in between can read and change everything", "upstream", u.name)
+	}
+}
+
+// layer is what health checks go through, as requests do.
+func (u *upstream) layer() discovery.Layer {
+	if d := u.front.Dialer(); !d.Plain() {
+		return d
+	}
+	return nil
 }
 
 // healthCheckOf is the health check of an upstream, whose probes begin as its connections do.
