@@ -119,3 +119,51 @@ func TestManyStreamsAndClientsThatLeave(t *testing.T) {
 	g.ups["a"].Update(nil, time.Now())
 	g.eventually("no connection", func() bool { return open.Load() == 0 })
 }
+
+// What a client does not read is held within bounds, and those on the same connection go on.
+func TestSlowClientOnASharedConnection(t *testing.T) {
+	var written atomic.Int64
+	addr, _, open := stoppable(t, func(w http.ResponseWriter, r *http.Request) {
+		if r.URL.Path != "/endless" {
+			_, _ = io.WriteString(w, "quick")
+			return
+		}
+		block := make([]byte, 32<<10)
+		for r.Context().Err() == nil {
+			n, err := w.Write(block)
+			if written.Add(int64(n)); err != nil {
+				return
+			}
+		}
+	})
+	g := newGateway(t, balancer.DefaultConfig(), h2c(), one(RouteConfig{}), addr)
+	var slow []*client
+	for range 3 {
+		c := g.dial()
+		_ = c.Conn.(*net.TCPConn).SetReadBuffer(4 << 10)
+		c.send("GET /endless HTTP/1.1\nHost: x\n\n")
+		slow = append(slow, c)
+	}
+	last, since := int64(-1), time.Now()
+	g.eventually("the server has to wait", func() bool {
+		if now := written.Load(); now != last {
+			last, since = now, time.Now()
+		}
+		return last > 0 && time.Since(since) > 200*time.Millisecond
+	})
+	if last > 3*(8<<20) { // sockets' buffers in between, and what is read ahead
+		t.Errorf("%d bytes of three responses that nobody reads", last)
+	}
+	for range 20 {
+		if r := g.do("GET / HTTP/1.1\nHost: x\n\n"); r.body != "quick" {
+			t.Errorf("%d %q", r.StatusCode, r.body)
+		}
+	}
+	if n := open.Load(); n != 1 {
+		t.Errorf("%d connections", n)
+	}
+	for _, c := range slow {
+		_ = c.Close()
+	}
+	g.eventually("nothing in flight", func() bool { return g.ups["a"].InFlight() == 0 })
+}
