@@ -49,11 +49,20 @@ func peersCommand(ctx context.Context, args []string, stdout, stderr io.Writer) 
 	if b.cores, err = chooseCores(*coresFlag == "both"); err != nil {
 		return fail(1, err)
 	}
+	if picked, err = b.findLoad(picked, stderr); err != nil {
+		return fail(1, err)
+	}
+	if b.descriptors, err = raiseDescriptors(); err != nil {
+		return fail(1, err)
+	}
 	if b.dir, err = os.MkdirTemp("", "sluice-bench-peers-"); err != nil {
 		return fail(1, err)
 	}
 	defer os.RemoveAll(b.dir)
 	if ps, err = b.findPrograms(ctx, ps, *binary, stderr); err != nil {
+		return fail(1, err)
+	}
+	if b.certificate, err = makeCertificate(b.dir); err != nil {
 		return fail(1, err)
 	}
 	if b.backend, err = startBackend(); err != nil {
@@ -118,6 +127,9 @@ func (b *peersBench) findPrograms(ctx context.Context, ps []peer, binary string,
 			}
 			path = shop.binary
 		}
+		if p.name == "nginx" {
+			b.http2Directive = hasHTTP2Directive(ctx, path)
+		}
 		b.programs[p.name] = path
 		found = append(found, p)
 	}
@@ -127,8 +139,31 @@ func (b *peersBench) findPrograms(ctx context.Context, ps []peer, binary string,
 	return found, nil
 }
 
+// findLoad leaves out workloads whose load is not installed, and says how to get it; and what else is not as asked.
+func (b *peersBench) findLoad(ws []workload, stderr io.Writer) (found []workload, err error) {
+	for _, w := range ws {
+		if w.kind == multiplexed && b.h2load == "" {
+			path, err := findH2load()
+			if err != nil {
+				fmt.Fprintf(stderr, "without %s: %v\n", w.name, err)
+				continue
+			}
+			b.h2load = path
+		}
+		found = append(found, w)
+	}
+	if len(found) == 0 {
+		return nil, errors.New("the load for none of the workloads is installed")
+	}
+	return found, nil
+}
+
 // measure is all rounds of one workload. A peer that fails once is out, and its row says why.
 func (b *peersBench) measure(ctx context.Context, w workload, ps []peer, rounds int, progress io.Writer) (rows []peerRow) {
+	ps = slices.DeleteFunc(slices.Clone(ps), func(p peer) bool { return p.plain && (w.tls || w.kind == multiplexed) })
+	if n := b.streamsWithin(w.connections); w.kind == held && n < w.connections {
+		fmt.Fprintf(progress, "%s: %d of them, as no more than %d descriptors are allowed (ulimit -Hn)\n", w.title, n, b.descriptors)
+	}
 	samples := map[string][]peerSample{}
 	broken := map[string]error{}
 	each := func(what string, do func(p peer, round int) error) {
@@ -148,12 +183,16 @@ func (b *peersBench) measure(ctx context.Context, w workload, ps []peer, rounds 
 			fmt.Fprintf(progress, "%s: %s, round %d of %d\n", w.title, what, round+1, rounds)
 		}
 	}
-	measure := b.saturate
+	measure, pace := b.saturate, b.pace
 	switch w.kind {
 	case events:
 		measure = b.stream
 	case idle:
 		measure = b.rest
+	case multiplexed:
+		measure, pace = b.multiplex, b.paceMultiplexed
+	case held:
+		measure = b.hold
 	}
 	each("load", func(p peer, _ int) error {
 		s, err := measure(ctx, p, w)
@@ -168,7 +207,7 @@ func (b *peersBench) measure(ctx context.Context, w workload, ps []peer, rounds 
 	}
 	if rate *= shareOfSlowest; rate > 0 {
 		each("latency", func(p peer, round int) error {
-			s, err := b.pace(ctx, p, w, rate)
+			s, err := pace(ctx, p, w, rate)
 			at := &samples[p.name][round]
 			at.p50, at.p99, at.p999 = s.p50, s.p99, s.p999
 			return err

@@ -159,7 +159,7 @@ func TestPeersRefusesWrongAnswers(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			w := good
 			c.change(&w)
-			l, err := newLoader(port, w.request(), w.answer, 4, false)
+			l, err := newLoader(port, w.request(), w.answer, 4, false, nil)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -184,7 +184,7 @@ func TestLoaderKeepsItsRate(t *testing.T) {
 		if closes {
 			w.fields = []string{"Connection: close"}
 		}
-		l, err := newLoader(portOf(t, b.addrs[1]), w.request(), w.answer, 8, closes)
+		l, err := newLoader(portOf(t, b.addrs[1]), w.request(), w.answer, 8, closes, nil)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -204,7 +204,7 @@ func TestLoaderEndsWithItsContext(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer b.stop()
-	l, err := newLoader(portOf(t, b.addrs[0]), workloads[0].request(), workloads[0].answer, 2, false)
+	l, err := newLoader(portOf(t, b.addrs[0]), workloads[0].request(), workloads[0].answer, 2, false, nil)
 	if err != nil {
 		t.Fatal(err)
 	}

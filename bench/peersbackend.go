@@ -13,7 +13,7 @@ import (
 // answers are the lengths of the bodies that the servers behind the peers have in memory, by path.
 var answers = map[string]int{"/healthz": 2, "/64": 64, "/1k": 1 << 10, "/64k": 64 << 10, "/1m": 1 << 20}
 
-// eventInterval is the time between two events of /events.
+// eventInterval is the time between two events of /events, unless the query has every=MILLISECONDS.
 const eventInterval = 20 * time.Millisecond
 
 // backend is the servers behind the peers: two listeners, so that there is something to choose. It is fasthttp within
@@ -71,19 +71,27 @@ func (b *backend) handle(ctx *fasthttp.RequestCtx) {
 			ctx.SetStatusCode(400)
 			return
 		}
+		// With every the first event comes at once: a stream that is open can be told from one that is not.
+		every, first := eventInterval, false
+		if ms, err := strconv.Atoi(string(ctx.QueryArgs().Peek("every"))); err == nil && ms > 0 {
+			every, first = time.Duration(ms)*time.Millisecond, true
+		}
 		ctx.SetContentType("text/event-stream")
-		ctx.SetBodyStreamWriter(func(w *bufio.Writer) { b.events(w, n) })
+		ctx.SetBodyStreamWriter(func(w *bufio.Writer) { b.events(w, n, every, first) })
 	default:
 		ctx.SetStatusCode(404)
 	}
 }
 
-// events writes n events, each with its number and the time at which it was written.
-func (b *backend) events(w *bufio.Writer, n int) {
-	tick := time.NewTicker(eventInterval)
+// events writes n events, each with its number and the time at which it was written. The first is written at once or after
+// every, as the others after the one before.
+func (b *backend) events(w *bufio.Writer, n int, every time.Duration, first bool) {
+	tick := time.NewTicker(every)
 	defer tick.Stop()
 	for i := range n {
-		<-tick.C
+		if i > 0 || !first {
+			<-tick.C
+		}
 		fmt.Fprintf(w, "data: %d %d\n\n", i, time.Since(b.epoch).Nanoseconds())
 		if w.Flush() != nil {
 			return // the peer has gone

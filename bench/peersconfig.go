@@ -2,6 +2,7 @@ package main
 
 import (
 	"cmp"
+	"context"
 	"embed"
 	"fmt"
 	"os"
@@ -25,15 +26,16 @@ type peer struct {
 	files   []string // templates; the first is the one that the command line names
 	args    []string // FILE stands for the path of the first file, DIR for its folder
 	check   []string // arguments that only check the configuration; nil: there is no such thing
+	plain   bool     // its configuration here has neither TLS nor HTTP/2
 }
 
 // peers are all that can be measured. The ratios are to nginx, and the order is that of the table.
 var peers = []peer{
-	{"nginx", "nginx", "nginx-light", []string{"nginx.conf"}, []string{"-c", "FILE", "-p", "DIR", "-e", "stderr"}, []string{"-t", "-q"}},
-	{"sluice", "", "", []string{"sluice.toml"}, []string{"run", "-c", "FILE"}, nil},
-	{"haproxy", "haproxy", "haproxy", []string{"haproxy.cfg"}, []string{"-db", "-f", "FILE"}, []string{"-c", "-q"}},
-	{"caddy", "caddy", "caddy", []string{"Caddyfile"}, []string{"run", "--adapter", "caddyfile", "--config", "FILE"}, nil},
-	{"traefik", "traefik", "", []string{"traefik.yml", "traefik-routes.yml"}, []string{"--configfile=FILE"}, nil},
+	{"nginx", "nginx", "nginx-light", []string{"nginx.conf"}, []string{"-c", "FILE", "-p", "DIR", "-e", "stderr"}, []string{"-t", "-q"}, false},
+	{"sluice", "", "", []string{"sluice.toml"}, []string{"run", "-c", "FILE"}, nil, false},
+	{"haproxy", "haproxy", "haproxy", []string{"haproxy.cfg"}, []string{"-db", "-f", "FILE"}, []string{"-c", "-q"}, false},
+	{"caddy", "caddy", "caddy", []string{"Caddyfile"}, []string{"run", "--adapter", "caddyfile", "--config", "FILE"}, nil, false},
+	{"traefik", "traefik", "", []string{"traefik.yml", "traefik-routes.yml"}, []string{"--configfile=FILE"}, nil, true},
 }
 
 // peerSettings is what the templates are filled with.
@@ -43,7 +45,18 @@ type peerSettings struct {
 	Cores           int      // that the peer may use
 	Dir             string   // for its files
 	Root            bool     // it is started by root
+	Clients         int      // connections of clients at once
+	Connections     int      // of both sides
+	Descriptors     int
+	Slots           int // requests that a server gets at once
+
+	TLSPort, H2CPort int         // further ports, for HTTP/1.1 and HTTP/2 over TLS, and for HTTP/2 without; 0: none
+	Certificate      certificate // for TLSPort
+	HTTP2Directive   bool        // nginx has "http2 on"
 }
+
+// usual are the bounds for all workloads that do not ask for more.
+var usual = peerSettings{Clients: 6000, Connections: 8192, Descriptors: 16384, Slots: 1024}
 
 // configure writes the configuration into s.Dir and returns the arguments of the program.
 func (p peer) configure(s peerSettings) ([]string, error) {
@@ -81,6 +94,17 @@ func (p peer) find() (string, error) {
 		return "", fmt.Errorf("%s is not installed, and Debian has no package of it", p.name)
 	}
 	return "", fmt.Errorf("%s is not installed: apt-get install --no-install-recommends %s", p.name, p.debian)
+}
+
+// hasHTTP2Directive is whether this nginx, of 1.25.1 or later, has the directive "http2". "listen … http2" is warned of since then.
+func hasHTTP2Directive(ctx context.Context, program string) bool {
+	out, err := exec.CommandContext(ctx, program, "-v").CombinedOutput()
+	_, version, _ := strings.Cut(string(out), "nginx/")
+	var v [3]int
+	if n, _ := fmt.Sscanf(version, "%d.%d.%d", &v[0], &v[1], &v[2]); err != nil || n < 3 {
+		return false
+	}
+	return slices.Compare(v[:], []int{1, 25, 1}) >= 0
 }
 
 // findPeer is nil when there is none of that name.

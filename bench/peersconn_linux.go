@@ -2,6 +2,7 @@ package main
 
 import (
 	"bytes"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"strconv"
@@ -20,6 +21,12 @@ type loaderConn struct {
 	left    int64  // of the answer's body; -1: the head is not complete
 	closing bool   // answered; the peer closes
 	busy    bool
+
+	tls     *tls.Conn               // nil: cleartext, or not connected
+	socket  *loaderSocket           // below tls
+	resume  func() (struct{}, bool) // goes on with the handshake; nil: there is none under way
+	giveUp  func()
+	refusal error // of the handshake
 }
 
 // connect begins a connection; the first write finds out what became of it.
@@ -44,6 +51,14 @@ func (l *loader) connect(c *loaderConn) error {
 
 // event goes on with what a connection is ready for.
 func (l *loader) event(c *loaderConn) {
+	if l.tls != nil {
+		if c.socket != nil {
+			c.socket.drained = false
+		}
+		if !l.shake(c) {
+			return
+		}
+	}
 	if c.busy && c.sent < len(l.request) {
 		l.write(c)
 	}
@@ -53,6 +68,13 @@ func (l *loader) event(c *loaderConn) {
 }
 
 func (l *loader) write(c *loaderConn) {
+	if c.tls != nil {
+		n, err := c.tls.Write(l.request)
+		if c.sent = n; err != nil {
+			l.fail(c, "write: "+err.Error())
+		}
+		return
+	}
 	for c.sent < len(l.request) {
 		n, err := unix.Write(c.fd, l.request[c.sent:])
 		switch {
@@ -70,7 +92,7 @@ func (l *loader) write(c *loaderConn) {
 
 func (l *loader) read(c *loaderConn) {
 	for c.fd >= 0 {
-		n, err := unix.Read(c.fd, l.buf)
+		n, err := c.receive(l.buf)
 		switch {
 		case errors.Is(err, unix.EAGAIN), errors.Is(err, unix.ENOTCONN):
 			return
@@ -91,7 +113,7 @@ func (l *loader) read(c *loaderConn) {
 			l.fail(c, problem)
 			return
 		}
-		if n < len(l.buf) && !c.closing {
+		if n < len(l.buf) && !c.closing && c.tls == nil {
 			return // drained; edge-triggered epoll tells of more
 		}
 	}
@@ -147,8 +169,7 @@ func (l *loader) take(c *loaderConn, b []byte) (problem string) {
 
 // ended: the peer has closed.
 func (l *loader) ended(c *loaderConn) {
-	unix.Close(c.fd)
-	c.fd = -1
+	c.drop()
 	switch {
 	case c.closing:
 		l.done(c)
@@ -165,10 +186,7 @@ func (l *loader) done(c *loaderConn) {
 
 func (l *loader) fail(c *loaderConn, problem string) {
 	l.figures.errors[problem]++
-	if c.fd >= 0 {
-		unix.Close(c.fd)
-		c.fd = -1
-	}
+	c.drop()
 	if c.busy {
 		l.done(c)
 	}
@@ -178,10 +196,7 @@ func (l *loader) fail(c *loaderConn, problem string) {
 func (l *loader) abandon() {
 	for _, c := range l.conns {
 		if c.busy {
-			if c.fd >= 0 {
-				unix.Close(c.fd)
-				c.fd = -1
-			}
+			c.drop()
 			l.done(c)
 		}
 	}

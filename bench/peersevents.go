@@ -32,7 +32,7 @@ func (b *peersBench) stream(ctx context.Context, p peer, w workload) (s peerSamp
 	if err != nil {
 		return s, fmt.Errorf("without a proxy: %w", err)
 	}
-	proc, err := startPeer(ctx, p, b.programs[p.name], b.dir, b.backend.addrs, b.cores.proxy)
+	proc, err := b.start(ctx, p, w)
 	if err != nil {
 		return s, err
 	}
@@ -41,7 +41,7 @@ func (b *peersBench) stream(ctx context.Context, p peer, w workload) (s peerSamp
 	if err != nil {
 		return s, err
 	}
-	through, err := b.readEvents(ctx, proc.port, w.connections, n)
+	through, err := b.readEvents(ctx, proc.front, w.connections, n)
 	if err != nil {
 		return s, err
 	}

@@ -16,7 +16,7 @@ func (b *peersBench) rest(ctx context.Context, p peer, w workload) (s peerSample
 		if err != nil {
 			return err
 		}
-		l, err := newLoader(proc.port, w.request(), w.answer, w.connections, false)
+		l, err := newLoader(proc.front, w.request(), w.answer, w.connections, false, nil)
 		if err != nil {
 			return err
 		}

@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"runtime"
 	"sync/atomic"
@@ -16,9 +17,10 @@ import (
 type loader struct {
 	addr    unix.SockaddrInet4
 	request []byte
-	length  int64 // of the answer's body
-	closes  bool  // every request has a connection of its own
-	most    int   // requests under way at once; 0: as many as there are connections
+	length  int64       // of the answer's body
+	closes  bool        // every request has a connection of its own
+	tls     *tls.Config // nil: cleartext
+	most    int         // requests under way at once; 0: as many as there are connections
 
 	epoll int
 	conns []*loaderConn
@@ -45,9 +47,9 @@ type loadFigures struct {
 // answerTimeout bounds how long a request may be under way at the end of a run.
 const answerTimeout = 15 * time.Second
 
-// newLoader makes the connections, which stay open between runs.
-func newLoader(port int, request []byte, length int64, connections int, closes bool) (*loader, error) {
-	l := &loader{addr: unix.SockaddrInet4{Port: port, Addr: [4]byte{127, 0, 0, 1}}, request: request, length: length, closes: closes,
+// newLoader makes the connections, which stay open between runs; those with TLS (secure is not nil) when they are first used.
+func newLoader(port int, request []byte, length int64, connections int, closes bool, secure *tls.Config) (*loader, error) {
+	l := &loader{addr: unix.SockaddrInet4{Port: port, Addr: [4]byte{127, 0, 0, 1}}, request: request, length: length, closes: closes, tls: secure,
 		buf: make([]byte, 256<<10)}
 	var err error
 	if l.epoll, err = unix.EpollCreate1(unix.EPOLL_CLOEXEC); err != nil {
@@ -57,7 +59,7 @@ func newLoader(port int, request []byte, length int64, connections int, closes b
 		l.conns = append(l.conns, &loaderConn{index: i, fd: -1})
 	}
 	for _, c := range l.conns {
-		if closes {
+		if closes || secure != nil {
 			continue
 		}
 		if err := l.connect(c); err != nil {
@@ -71,10 +73,7 @@ func newLoader(port int, request []byte, length int64, connections int, closes b
 
 func (l *loader) close() {
 	for _, c := range l.conns {
-		if c.fd >= 0 {
-			unix.Close(c.fd)
-			c.fd = -1
-		}
+		c.drop()
 	}
 	unix.Close(l.epoll)
 }
@@ -103,7 +102,6 @@ func (l *loader) run(ctx context.Context, d time.Duration, rate float64) loadFig
 		}
 		if now.After(l.end.Add(answerTimeout)) {
 			l.figures.errors["no answer"] += int64(l.running)
-			l.abandon()
 			break
 		}
 		if wait < 0 {
@@ -127,6 +125,7 @@ func (l *loader) run(ctx context.Context, d time.Duration, rate float64) loadFig
 			break
 		}
 	}
+	l.abandon() // nothing is left when all went well
 	l.figures.took = time.Since(l.begin)
 	return l.figures
 }

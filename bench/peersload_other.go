@@ -4,6 +4,7 @@ package main
 
 import (
 	"context"
+	"crypto/tls"
 	"time"
 
 	"github.com/HdrHistogram/hdrhistogram-go"
@@ -21,6 +22,6 @@ type loadFigures struct {
 	errors   map[string]int64
 }
 
-func newLoader(int, []byte, int64, int, bool) (*loader, error)            { return nil, errNotLinux }
-func (l *loader) run(context.Context, time.Duration, float64) loadFigures { return loadFigures{} }
-func (l *loader) close()                                                  {}
+func newLoader(int, []byte, int64, int, bool, *tls.Config) (*loader, error) { return nil, errNotLinux }
+func (l *loader) run(context.Context, time.Duration, float64) loadFigures   { return loadFigures{} }
+func (l *loader) close()                                                    {}

@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"time"
@@ -15,6 +16,7 @@ type peerSample struct {
 	busy     float64 // processors that the peer used meanwhile, on average
 	rss      float64 // KiB, at the end of the load
 	idle     float64 // KiB per idle connection
+	streams  float64 // that were held
 
 	p50, p99, p999 float64 // ms
 	added          float64 // ms: p50 beyond that without a proxy
@@ -27,6 +29,11 @@ type peersBench struct {
 	cores    cores
 	programs map[string]string // by peer
 	duration time.Duration     // of a measurement
+
+	certificate    certificate
+	h2load         string // path of the program; "" when no workload needs it
+	http2Directive bool   // of the nginx that is measured
+	descriptors    int    // that a process may have open
 }
 
 // saturate measures what a peer needs for a request, and how many it can do.
@@ -67,12 +74,16 @@ func (b *peersBench) pace(ctx context.Context, p peer, w workload, rate float64)
 
 // with starts the peer and connections to it, lets both warm up, and calls measure.
 func (b *peersBench) with(ctx context.Context, p peer, w workload, measure func(*peerProcess, *loader) error) error {
-	proc, err := startPeer(ctx, p, b.programs[p.name], b.dir, b.backend.addrs, b.cores.proxy)
+	proc, err := b.start(ctx, p, w)
 	if err != nil {
 		return err
 	}
 	defer proc.stop()
-	l, err := newLoader(proc.port, w.request(), w.answer, w.connections, w.kind == single)
+	var secure *tls.Config
+	if w.tls {
+		secure = b.certificate.client()
+	}
+	l, err := newLoader(proc.front, w.request(), w.answer, w.connections, w.kind == single, secure)
 	if err != nil {
 		return err
 	}

@@ -20,43 +20,57 @@ import (
 // peerProcess is a peer that the bench started.
 type peerProcess struct {
 	name   string
-	port   int
+	port   int // HTTP/1.1 in cleartext, always there
+	front  int // where the load goes
 	dir    string
 	cmd    *exec.Cmd
 	exited chan struct{} // closed when it has ended
 }
 
-// startPeer starts p on cpus with a folder of its own in dir, and waits until it answers.
-func startPeer(ctx context.Context, p peer, program, dir string, backends []string, cpus []int) (*peerProcess, error) {
-	port, err := freePort()
+// start starts p on the proxy's cores with a folder of its own and what w asks for, and waits until it answers.
+func (b *peersBench) start(ctx context.Context, p peer, w workload) (*peerProcess, error) {
+	s := usual
+	s.Backends, s.Cores, s.Root, s.Certificate, s.HTTP2Directive = b.backend.addrs, len(b.cores.proxy), os.Geteuid() == 0, b.certificate, b.http2Directive
+	if w.kind == held {
+		s.Clients, s.Connections, s.Descriptors, s.Slots = w.connections+100, 2*w.connections+200, b.descriptors, w.connections
+	}
+	ports := []*int{&s.Port, &s.AdminPort}
+	front := &s.Port
+	switch {
+	case w.tls:
+		front = &s.TLSPort
+	case w.kind == multiplexed:
+		front = &s.H2CPort
+	}
+	if front != &s.Port {
+		ports = append(ports, front)
+	}
+	var err error
+	for _, port := range ports {
+		if *port, err = freePort(); err != nil {
+			return nil, err
+		}
+	}
+	if s.Dir, err = os.MkdirTemp(b.dir, p.name+"-"); err != nil {
+		return nil, err
+	}
+	args, err := p.configure(s)
 	if err != nil {
 		return nil, err
 	}
-	adminPort, err := freePort()
-	if err != nil {
-		return nil, err
-	}
-	own, err := os.MkdirTemp(dir, p.name+"-")
-	if err != nil {
-		return nil, err
-	}
-	args, err := p.configure(peerSettings{Port: port, AdminPort: adminPort, Backends: backends, Cores: len(cpus), Dir: own, Root: os.Geteuid() == 0})
-	if err != nil {
-		return nil, err
-	}
-	log, err := os.Create(filepath.Join(own, "log"))
+	log, err := os.Create(filepath.Join(s.Dir, "log"))
 	if err != nil {
 		return nil, err
 	}
 	defer log.Close()
-	proc := &peerProcess{name: p.name, port: port, dir: own, exited: make(chan struct{})}
-	proc.cmd = exec.Command(program, args...)
-	proc.cmd.Dir = own
-	proc.cmd.Env = append(os.Environ(), "HOME="+own, "XDG_CONFIG_HOME="+own, "XDG_DATA_HOME="+own) // Caddy keeps things there
+	proc := &peerProcess{name: p.name, port: s.Port, front: *front, dir: s.Dir, exited: make(chan struct{})}
+	proc.cmd = exec.Command(b.programs[p.name], args...)
+	proc.cmd.Dir = s.Dir
+	proc.cmd.Env = append(os.Environ(), "HOME="+s.Dir, "XDG_CONFIG_HOME="+s.Dir, "XDG_DATA_HOME="+s.Dir) // Caddy keeps things there
 	proc.cmd.Stdout, proc.cmd.Stderr = log, log
 	// A group of its own: Ctrl-C of the terminal is for the bench, and its workers can be ended with it.
 	proc.cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
-	if err := startPinned(proc.cmd, cpus); err != nil {
+	if err := startPinned(proc.cmd, b.cores.proxy); err != nil {
 		return nil, err
 	}
 	go func() {

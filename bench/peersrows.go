@@ -26,10 +26,12 @@ type peerRow struct {
 	Switches float64 `json:"switches"`
 	Idle     float64 `json:"idle_kib"` // per idle connection
 	Added    float64 `json:"added_ms"` // of an event's way: p50 beyond that without a proxy, in the same round
+	Streams  float64 `json:"streams"`  // that were held open
 	Rounds   int     `json:"rounds"`
 	Error    string  `json:"error,omitempty"` // why the row has no figures
 
 	title string
+	asked int // streams
 }
 
 // base is the peer that ratios are to.
@@ -50,6 +52,7 @@ func newPeerRow(w workload, name string, samples, ofBase []peerSample) peerRow {
 		Busy:  of(func(s peerSample) float64 { return s.busy }),
 		Added: of(func(s peerSample) float64 { return s.added }),
 		RSS:   of(func(s peerSample) float64 { return s.rss }), Switches: of(func(s peerSample) float64 { return s.switches }), Idle: of(func(s peerSample) float64 { return s.idle }),
+		Streams: of(func(s peerSample) float64 { return s.streams }), asked: w.connections,
 	}
 	if ratios := ratiosOf(w, samples, ofBase); len(ratios) > 0 {
 		r.Ratio, r.RatioMin, r.RatioMax = median(ratios), slices.Min(ratios), slices.Max(ratios)
@@ -57,11 +60,15 @@ func newPeerRow(w workload, name string, samples, ofBase []peerSample) peerRow {
 	return r
 }
 
-// ratiosOf is, round by round, what a peer costs in units of what base costs: processor time, or memory of idle connections.
+// ratiosOf is, round by round, what a peer costs in units of what base costs: processor time, or memory of idle connections
+// and of streams.
 func ratiosOf(w workload, samples, ofBase []peerSample) (ratios []float64) {
 	cost := func(s peerSample) float64 { return s.cpu }
-	if w.kind == idle {
+	switch w.kind {
+	case idle:
 		cost = func(s peerSample) float64 { return s.idle }
+	case held:
+		cost = func(s peerSample) float64 { return s.rss }
 	}
 	for i := range min(len(samples), len(ofBase)) {
 		if c := cost(ofBase[i]); c > 0 {
@@ -101,8 +108,23 @@ func printRows(w io.Writer, rows []peerRow) {
 	for _, r := range rows {
 		if r.Error != "" {
 			fmt.Fprintf(w, "%s, %s failed: %s\n", r.title, r.Peer, r.Error)
+		} else if r.Streams > 0 {
+			fmt.Fprintf(w, "%s: %s held %.0f of %d in %.1f MiB%s\n", r.title, r.Peer, r.Streams, r.asked, r.RSS/1024, r.heldVerdict())
 		}
 	}
+}
+
+// heldVerdict says what becomes of the goal, which is for sluice and for all streams.
+func (r peerRow) heldVerdict() string {
+	switch {
+	case r.Peer != "sluice":
+		return ""
+	case int(r.Streams) < r.asked:
+		return fmt.Sprintf("; the goal of %d MiB is for all", heldGoal>>20)
+	case r.RSS*1024 > heldGoal:
+		return fmt.Sprintf(", more than the goal of %d MiB", heldGoal>>20)
+	}
+	return fmt.Sprintf(", within the goal of %d MiB", heldGoal>>20)
 }
 
 // figure is a number for people; 0 is a dash, as nothing was measured.

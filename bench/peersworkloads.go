@@ -15,18 +15,22 @@ type workload struct {
 	answer      int64    // length of the answer's body
 	body        int64    // of the request; 0: a GET
 	fields      []string // further ones of the request, without CRLF
+	tls         bool
+	streams     int // of HTTP/2, on each connection
 }
 
 type workloadKind int
 
 const (
-	kept   workloadKind = iota // requests on kept connections
-	single                     // a new connection for each
-	events                     // streams of server-sent events
-	idle                       // connections that do nothing
+	kept        workloadKind = iota // requests on kept connections
+	single                          // a new connection for each
+	events                          // streams of server-sent events
+	idle                            // connections that do nothing
+	multiplexed                     // requests on the streams of kept connections of HTTP/2
+	held                            // streams of server-sent events, most of the time silent
 )
 
-// workloads are all that can be measured. Those with TLS belong at the end, when sluice has it.
+// workloads are all that can be measured.
 var workloads = []workload{
 	{name: "64", title: "GET 64 B", connections: 64, target: "/64", answer: 64},
 	{name: "1k", title: "GET 1 KiB", connections: 64, target: "/1k", answer: 1 << 10},
@@ -39,6 +43,11 @@ var workloads = []workload{
 	{name: "connect", title: "GET 1 KiB, new connection per request", kind: single, connections: 64, target: "/1k", answer: 1 << 10, fields: []string{"Connection: close"}},
 	{name: "events", title: "server-sent events, 50 streams of 50/s", kind: events, connections: 50},
 	{name: "idle", title: "2,000 idle connections", kind: idle, connections: 2000, target: "/64", answer: 64},
+	{name: "tls", title: "GET 1 KiB over TLS 1.3, kept connections", connections: 64, target: "/1k", answer: 1 << 10, tls: true},
+	{name: "tls-handshake", title: "GET 1 KiB, full TLS 1.3 handshake each (P-256)", kind: single, connections: 64, target: "/1k", answer: 1 << 10, fields: []string{"Connection: close"}, tls: true},
+	{name: "h2", title: "GET 1 KiB, HTTP/2 over TLS 1.3, 8 × 8 streams", kind: multiplexed, connections: 8, streams: 8, target: "/1k", answer: 1 << 10, tls: true},
+	{name: "h2c", title: "GET 1 KiB, HTTP/2 without TLS, 8 × 8 streams", kind: multiplexed, connections: 8, streams: 8, target: "/1k", answer: 1 << 10},
+	{name: "sse-9000", title: "9,000 streams of server-sent events held open", kind: held, connections: 9000},
 }
 
 // browserFields are what a browser adds.
