@@ -52,7 +52,7 @@ func peersCommand(ctx context.Context, args []string, stdout, stderr io.Writer) 
 	if picked, err = b.findLoad(picked, stderr); err != nil {
 		return fail(1, err)
 	}
-	if b.descriptors, err = raiseDescriptors(); err != nil {
+	if b.descriptors, err = raiseDescriptors(descriptorsOf(picked)); err != nil {
 		return fail(1, err)
 	}
 	if b.dir, err = os.MkdirTemp("", "sluice-bench-peers-"); err != nil {
@@ -161,8 +161,8 @@ func (b *peersBench) findLoad(ws []workload, stderr io.Writer) (found []workload
 // measure is all rounds of one workload. A peer that fails once is out, and its row says why.
 func (b *peersBench) measure(ctx context.Context, w workload, ps []peer, rounds int, progress io.Writer) (rows []peerRow) {
 	ps = slices.DeleteFunc(slices.Clone(ps), func(p peer) bool { return p.plain && (w.tls || w.kind == multiplexed) })
-	if n := b.streamsWithin(w.connections); w.kind == held && n < w.connections {
-		fmt.Fprintf(progress, "%s: %d of them, as no more than %d descriptors are allowed (ulimit -Hn)\n", w.title, n, b.descriptors)
+	if n := streamsWithin(b.descriptors); w.kind == held && n < w.connections {
+		fmt.Fprintf(progress, "%s: %d, as %d descriptors are allowed and all need %d (ulimit -Hn)\n", w.title, n, b.descriptors, descriptorsFor(w.connections))
 	}
 	samples := map[string][]peerSample{}
 	broken := map[string]error{}

@@ -16,4 +16,3 @@ type cores struct {
 func chooseCores(bool) (cores, error)    { return cores{}, errNotLinux }
 func pinSelf([]int) (func(), error)      { return nil, errNotLinux }
 func startPinned(*exec.Cmd, []int) error { return errNotLinux }
-func raiseDescriptors() (int, error)     { return 0, errNotLinux }

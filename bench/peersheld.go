@@ -23,7 +23,7 @@ const heldInterval = 2 * time.Second
 // hold measures the memory of a peer while streams of events are open through it, each with an event now and then. It is that of the
 // peer's processes when every stream has been open for b.duration or longer and has had two events.
 func (b *peersBench) hold(ctx context.Context, p peer, w workload) (s peerSample, err error) {
-	w.connections = b.streamsWithin(w.connections)
+	w.connections = min(w.connections, streamsWithin(b.descriptors))
 	proc, err := b.start(ctx, p, w)
 	if err != nil {
 		return s, err
@@ -87,9 +87,6 @@ func (b *peersBench) hold(ctx context.Context, p peer, w workload) (s peerSample
 	}
 	return peerSample{rss: float64(u.rss) / 1024, streams: float64(w.connections)}, nil
 }
-
-// streamsWithin is how many of n streams the limit of descriptors allows: the bench has both ends of the proxy's two connections.
-func (b *peersBench) streamsWithin(n int) int { return max(1, min(n, (b.descriptors-400)/2)) }
 
 // holdStream reads a stream until ctx ends, and tells of each event. Any other end is an error.
 func holdStream(ctx context.Context, port int, every time.Duration, event func(number int)) error {

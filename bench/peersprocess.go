@@ -32,7 +32,7 @@ func (b *peersBench) start(ctx context.Context, p peer, w workload) (*peerProces
 	s := usual
 	s.Backends, s.Cores, s.Root, s.Certificate, s.HTTP2Directive = b.backend.addrs, len(b.cores.proxy), os.Geteuid() == 0, b.certificate, b.http2Directive
 	if w.kind == held {
-		s.Clients, s.Connections, s.Descriptors, s.Slots = w.connections+100, 2*w.connections+200, b.descriptors, w.connections
+		s.Clients, s.Connections, s.Descriptors, s.Slots = w.connections+100, descriptorsFor(w.connections), b.descriptors, w.connections
 	}
 	ports := []*int{&s.Port, &s.AdminPort}
 	front := &s.Port

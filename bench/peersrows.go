@@ -114,17 +114,20 @@ func printRows(w io.Writer, rows []peerRow) {
 	}
 }
 
-// heldVerdict says what becomes of the goal, which is for sluice and for all streams.
+// heldVerdict says what becomes of the goal, which is sluice's and for all streams.
 func (r peerRow) heldVerdict() string {
-	switch {
-	case r.Peer != "sluice":
-		return ""
-	case int(r.Streams) < r.asked:
-		return fmt.Sprintf("; the goal of %d MiB is for all", heldGoal>>20)
-	case r.RSS*1024 > heldGoal:
-		return fmt.Sprintf(", more than the goal of %d MiB", heldGoal>>20)
+	all, verdict := r.RSS/1024, ""
+	if int(r.Streams) < r.asked {
+		all *= float64(r.asked) / r.Streams
+		verdict = fmt.Sprintf(", which is %.1f MiB for all", all)
 	}
-	return fmt.Sprintf(", within the goal of %d MiB", heldGoal>>20)
+	if r.Peer != "sluice" {
+		return verdict
+	}
+	if all > heldGoal>>20 {
+		return verdict + fmt.Sprintf(", more than the goal of %d MiB", heldGoal>>20)
+	}
+	return verdict + fmt.Sprintf(", within the goal of %d MiB", heldGoal>>20)
 }
 
 // figure is a number for people; 0 is a dash, as nothing was measured.
