@@ -56,36 +56,57 @@ func portOf(t *testing.T, addr string) int {
 	return a.Port
 }
 
+// variants are what a peer may be configured for.
+func variants(t *testing.T, program string) map[string]peerSettings {
+	t.Helper()
+	s := usual
+	s.Port, s.AdminPort, s.Backends, s.Cores, s.Root = 1, 2, []string{"127.0.0.1:3", "127.0.0.1:4"}, 1, os.Geteuid() == 0
+	s.HTTP2Directive = hasHTTP2Directive(t.Context(), program)
+	var err error
+	if s.Certificate, err = makeCertificate(t.TempDir()); err != nil {
+		t.Fatal(err)
+	}
+	cores, secure, h2c, streams := s, s, s, s
+	cores.Cores = 2
+	secure.TLSPort = 5
+	h2c.H2CPort = 5
+	streams.Clients, streams.Connections, streams.Slots = 6100, 12_000, 6000
+	return map[string]peerSettings{"usual": s, "two cores": cores, "TLS": secure, "h2c": h2c, "streams": streams}
+}
+
 // Each program must find nothing wrong with its own configuration.
 func TestPeerConfigurations(t *testing.T) {
 	for _, name := range []string{"nginx", "haproxy"} {
-		for _, cores := range []int{1, 2} {
-			t.Run(name, func(t *testing.T) {
-				program := requirePeer(t, name)
-				p := findPeer(name)
-				args, err := p.configure(peerSettings{Port: 1, AdminPort: 2, Backends: []string{"127.0.0.1:3", "127.0.0.1:4"}, Cores: cores, Dir: t.TempDir(), Root: os.Geteuid() == 0})
+		t.Run(name, func(t *testing.T) {
+			program := requirePeer(t, name)
+			p := findPeer(name)
+			for what, s := range variants(t, program) {
+				s.Dir = t.TempDir()
+				args, err := p.configure(s)
 				if err != nil {
 					t.Fatal(err)
 				}
 				if out, err := exec.Command(program, append(args, p.check...)...).CombinedOutput(); err != nil || len(out) > 0 {
-					t.Errorf("%v\n%s", err, out)
+					t.Errorf("%s: %v\n%s", what, err, out)
 				}
-			})
-		}
+			}
+		})
 	}
 }
 
 func TestSluiceIsMeasuredWithAValidConfiguration(t *testing.T) {
-	dir := t.TempDir()
-	shop := workshop{dir: dir}
+	shop := workshop{dir: t.TempDir()}
 	if err := shop.build(t.Context(), io.Discard); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := findPeer("sluice").configure(peerSettings{Port: 1, AdminPort: 2, Backends: []string{"127.0.0.1:3", "127.0.0.1:4"}, Cores: 1, Dir: dir}); err != nil {
-		t.Fatal(err)
-	}
-	if out, err := exec.Command(shop.binary, "check", "-c", filepath.Join(dir, "sluice.toml")).CombinedOutput(); err != nil {
-		t.Errorf("%v\n%s", err, out)
+	for what, s := range variants(t, shop.binary) {
+		s.Dir = t.TempDir()
+		if _, err := findPeer("sluice").configure(s); err != nil {
+			t.Fatal(err)
+		}
+		if out, err := exec.Command(shop.binary, "check", "-c", filepath.Join(s.Dir, "sluice.toml")).CombinedOutput(); err != nil {
+			t.Errorf("%s: %v\n%s", what, err, out)
+		}
 	}
 }
 
