@@ -121,6 +121,47 @@ func TestLoaderHandshakesThatEnd(t *testing.T) {
 	}
 }
 
+// A server may end a connection with the answer and without a word (close_notify), and epoll tells of both but once.
+func TestLoaderSeesTheEndThatComesWithTheAnswer(t *testing.T) {
+	requireCores(t)
+	cert, err := makeCertificate(t.TempDir())
+	if err != nil {
+		t.Fatal(err)
+	}
+	pair, err := tls.LoadX509KeyPair(cert.Cert, cert.Key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	ln, err := net.Listen("tcp4", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer ln.Close()
+	go func() {
+		for {
+			c, err := ln.Accept()
+			if err != nil {
+				return
+			}
+			go func() {
+				defer c.Close()
+				secure := tls.Server(c, &tls.Config{Certificates: []tls.Certificate{pair}})
+				if _, err := secure.Read(make([]byte, 1024)); err == nil {
+					_, _ = io.WriteString(secure, "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok")
+				}
+			}()
+		}
+	}()
+	l, err := newLoader(portOf(t, ln.Addr().String()), workloads[0].request(), 2, 4, true, cert.client())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.close()
+	if f := l.run(t.Context(), 300*time.Millisecond, 0); f.check() != nil || f.took > answerTimeout {
+		t.Errorf("%v after %v", f.check(), f.took)
+	}
+}
+
 // Every request of the handshake row has a full handshake of its own, and the load offers nothing that tickets could be for.
 func TestHandshakesAreFull(t *testing.T) {
 	requireCores(t)
