@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net"
 	"strconv"
+	"sync/atomic"
 	"time"
 
 	"github.com/valyala/fasthttp"
@@ -23,6 +24,8 @@ type backend struct {
 	addrs  []string
 	bodies map[string][]byte
 	epoch  time.Time // what the times in events count from
+
+	streams atomic.Int64 // of events, open
 }
 
 func startBackend() (*backend, error) {
@@ -86,6 +89,8 @@ func (b *backend) handle(ctx *fasthttp.RequestCtx) {
 // events writes n events, each with its number and the time at which it was written. The first is written at once or after
 // every, as the others after the one before.
 func (b *backend) events(w *bufio.Writer, n int, every time.Duration, first bool) {
+	b.streams.Add(1)
+	defer b.streams.Add(-1)
 	tick := time.NewTicker(every)
 	defer tick.Stop()
 	for i := range n {
@@ -96,6 +101,13 @@ func (b *backend) events(w *bufio.Writer, n int, every time.Duration, first bool
 		if w.Flush() != nil {
 			return // the peer has gone
 		}
+	}
+}
+
+// waitSilent waits until nobody reads events any more, for d at most.
+func (b *backend) waitSilent(d time.Duration) {
+	for end := time.Now().Add(d); b.streams.Load() > 0 && time.Now().Before(end); {
+		time.Sleep(10 * time.Millisecond)
 	}
 }
 

@@ -24,16 +24,18 @@ const heldInterval = 2 * time.Second
 // peer's processes when every stream has been open for b.duration or longer and has had two events.
 func (b *peersBench) hold(ctx context.Context, p peer, w workload) (s peerSample, err error) {
 	w.connections = min(w.connections, streamsWithin(b.descriptors))
+	every := min(heldInterval, b.duration)
 	proc, err := b.start(ctx, p, w)
 	if err != nil {
 		return s, err
 	}
+	// The servers find out with the next event of each stream, and the next peer needs the descriptors.
+	defer b.backend.waitSilent(every + answerTimeout)
 	defer proc.stop()
 	ctx, cancel := context.WithCancel(ctx)
 	g, streams := errgroup.WithContext(ctx)
 	defer func() { cancel(); _ = g.Wait() }() // every stream has gone before the peer is stopped
 	var open, twice atomic.Int64
-	every := min(heldInterval, b.duration)
 	opening := make(chan struct{}, 64) // no more than the backlog of any listener bears
 	for range w.connections {
 		g.Go(func() error {

@@ -31,6 +31,9 @@ func TestHeldStreams(t *testing.T) {
 	if err != nil || s.streams != 200 || s.rss < 1024 {
 		t.Errorf("%+v, %v", s, err)
 	}
+	if n := b.backend.streams.Load(); n > 0 {
+		t.Errorf("%d streams are left when the next peer starts", n)
+	}
 	b.descriptors = descriptorsFor(100)
 	if s, err = b.hold(t.Context(), *findPeer("nginx"), w); err != nil || s.streams < 98 || s.streams > 100 {
 		t.Errorf("%+v, %v", s, err)
