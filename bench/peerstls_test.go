@@ -13,6 +13,8 @@ import (
 	"sync"
 	"testing"
 	"time"
+
+	"github.com/valyala/fasthttp"
 )
 
 // secureBackend serves the backend's answers over TLS, after change, and returns its port and the certificate that clients want.
@@ -33,12 +35,13 @@ func secureBackend(t *testing.T, change func(*tls.Config)) (port int, c certific
 		t.Fatal(err)
 	}
 	t.Cleanup(b.stop)
-	b.server.Logger = log.New(io.Discard, "", 0) // handshakes that fail are wanted
+	server := &fasthttp.Server{Handler: b.handle, Logger: log.New(io.Discard, "", 0)} // handshakes that fail are wanted
+	t.Cleanup(func() { _ = server.Shutdown() })
 	ln, err := tls.Listen("tcp4", "127.0.0.1:0", config)
 	if err != nil {
 		t.Fatal(err)
 	}
-	go func() { _ = b.server.Serve(ln) }() // ends with b
+	go func() { _ = server.Serve(ln) }() // ends with the test
 	return portOf(t, ln.Addr().String()), c
 }
 
