@@ -139,7 +139,7 @@ func (b *peersBench) findPrograms(ctx context.Context, ps []peer, binary string,
 	return found, nil
 }
 
-// findLoad leaves out workloads whose load is not installed, and says how to get it; and what else is not as asked.
+// findLoad leaves out workloads whose load is not installed, and says how to get it.
 func (b *peersBench) findLoad(ws []workload, stderr io.Writer) (found []workload, err error) {
 	for _, w := range ws {
 		if w.kind == multiplexed && b.h2load == "" {
@@ -160,7 +160,13 @@ func (b *peersBench) findLoad(ws []workload, stderr io.Writer) (found []workload
 
 // measure is all rounds of one workload. A peer that fails once is out, and its row says why.
 func (b *peersBench) measure(ctx context.Context, w workload, ps []peer, rounds int, progress io.Writer) (rows []peerRow) {
-	ps = slices.DeleteFunc(slices.Clone(ps), func(p peer) bool { return p.plain && (w.tls || w.kind == multiplexed) })
+	ps = slices.DeleteFunc(slices.Clone(ps), func(p peer) bool {
+		without := p.plain && (w.tls || w.kind == multiplexed)
+		if without {
+			fmt.Fprintf(progress, "%s: without %s, whose configuration here has neither TLS nor HTTP/2\n", w.title, p.name)
+		}
+		return without
+	})
 	if n := streamsWithin(b.descriptors); w.kind == held && n < w.connections {
 		fmt.Fprintf(progress, "%s: %d, as %d descriptors are allowed and all need %d (ulimit -Hn)\n", w.title, n, b.descriptors, descriptorsFor(w.connections))
 	}

@@ -47,8 +47,8 @@ type peerSettings struct {
 	Root            bool     // it is started by root
 	Clients         int      // connections of clients at once
 	Connections     int      // of both sides
-	Descriptors     int
-	Slots           int // requests that a server gets at once
+	Descriptors     int      // that its processes may have open
+	Slots           int      // requests that a server gets at once
 
 	TLSPort, H2CPort int         // further ports, for HTTP/1.1 and HTTP/2 over TLS, and for HTTP/2 without; 0: none
 	Certificate      certificate // for TLSPort
