@@ -33,7 +33,7 @@ type peer struct {
 var peers = []peer{
 	{"nginx", "nginx", "nginx-light", []string{"nginx.conf"}, []string{"-c", "FILE", "-p", "DIR", "-e", "stderr"}, []string{"-t", "-q"}, false},
 	{"sluice", "", "", []string{"sluice.toml"}, []string{"run", "-c", "FILE"}, nil, false},
-	{"haproxy", "haproxy", "haproxy", []string{"haproxy.cfg"}, []string{"-db", "-f", "FILE"}, []string{"-c", "-q"}, false},
+	{"haproxy", "haproxy", "haproxy", []string{"haproxy.cfg", "openssl.cnf"}, []string{"-db", "-f", "FILE"}, []string{"-c", "-q"}, false},
 	{"caddy", "caddy", "caddy", []string{"Caddyfile"}, []string{"run", "--adapter", "caddyfile", "--config", "FILE"}, nil, false},
 	{"traefik", "traefik", "", []string{"traefik.yml", "traefik-routes.yml"}, []string{"--configfile=FILE"}, nil, true},
 }

@@ -10,6 +10,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"syscall"
 	"time"
@@ -67,6 +68,9 @@ func (b *peersBench) start(ctx context.Context, p peer, w workload) (*peerProces
 	proc.cmd = exec.Command(b.programs[p.name], args...)
 	proc.cmd.Dir = s.Dir
 	proc.cmd.Env = append(os.Environ(), "HOME="+s.Dir, "XDG_CONFIG_HOME="+s.Dir, "XDG_DATA_HOME="+s.Dir) // Caddy keeps things there
+	if file := filepath.Join(s.Dir, "openssl.cnf"); slices.Contains(p.files, "openssl.cnf") {
+		proc.cmd.Env = append(proc.cmd.Env, "OPENSSL_CONF="+file)
+	}
 	proc.cmd.Stdout, proc.cmd.Stderr = log, log
 	// A group of its own: Ctrl-C of the terminal is for the bench, and its workers can be ended with it.
 	proc.cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}

@@ -9,8 +9,10 @@ import (
 	"log"
 	"net"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -227,6 +229,59 @@ func TestResumedSessionsAreRefused(t *testing.T) {
 		if c.client().VerifyConnection(right) != nil || c.client().VerifyConnection(s) == nil {
 			t.Error(name)
 		}
+	}
+}
+
+// ticketCounter counts what a server would have resumed.
+type ticketCounter struct{ tickets atomic.Int64 }
+
+func (c *ticketCounter) Get(string) (*tls.ClientSessionState, bool) { return nil, false }
+func (c *ticketCounter) Put(_ string, s *tls.ClientSessionState) {
+	if s != nil {
+		c.tickets.Add(1)
+	}
+}
+
+// Go makes no tickets for the load, which does not offer to take any. OpenSSL makes them all the same, unless it is told not to.
+func TestOpenSSLMakesNoTickets(t *testing.T) {
+	for _, name := range []string{"nginx", "haproxy"} {
+		t.Run(name, func(t *testing.T) {
+			program := requirePeer(t, name)
+			b := &peersBench{duration: 100 * time.Millisecond, dir: t.TempDir(), cores: requireCores(t), programs: map[string]string{name: program},
+				http2Directive: name == "nginx" && hasHTTP2Directive(t.Context(), program)}
+			var err error
+			if b.certificate, err = makeCertificate(b.dir); err != nil {
+				t.Fatal(err)
+			}
+			if b.backend, err = startBackend(); err != nil {
+				t.Fatal(err)
+			}
+			defer b.backend.stop()
+			proc, err := b.start(t.Context(), *findPeer(name), workload{tls: true})
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer proc.stop()
+			counter := &ticketCounter{}
+			config := b.certificate.client()
+			config.ClientSessionCache, config.ServerName = counter, "www.example.com"
+			conn, err := tls.Dial("tcp", net.JoinHostPort("127.0.0.1", strconv.Itoa(proc.front)), config)
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer conn.Close()
+			w := workload{target: "/64", fields: []string{"Connection: close"}}
+			if _, err := conn.Write(w.request()); err != nil {
+				t.Fatal(err)
+			}
+			// A ticket comes before the answer.
+			if answer, err := io.ReadAll(conn); err != nil || !bytes.HasPrefix(answer, []byte("HTTP/1.1 200")) {
+				t.Errorf("%q, %v", answer, err)
+			}
+			if n := counter.tickets.Load(); n != 0 {
+				t.Errorf("%d tickets", n)
+			}
+		})
 	}
 }
 
