@@ -1,7 +1,9 @@
 package http1
 
 import (
+	"io"
 	"net"
+	"net/http"
 	"runtime"
 	"runtime/debug"
 	"strings"
@@ -121,5 +123,79 @@ func TestIdleConnectionsAreSmall(t *testing.T) {
 	}
 	for conn := range f.conns {
 		eventually(t, "buffers given back", func() bool { return conn.in.b == nil && conn.out.held == nil && conn.head.buf == nil })
+	}
+}
+
+// A stream that is silent holds no buffer to write with, neither to its client nor to its server.
+func TestSilentStreamsAreSmall(t *testing.T) {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	goOn := make(chan struct{})
+	go func() {
+		nc, err := l.Accept()
+		if err != nil {
+			return
+		}
+		defer nc.Close()
+		_, _ = nc.Read(make([]byte, 4096))
+		_, _ = io.WriteString(nc, "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n1\r\nx\r\n")
+		<-goOn
+		_, _ = io.WriteString(nc, "1\r\ny\r\n0\r\n\r\n")
+	}()
+	tr := NewTransport(l.Addr().String(), TransportConfig{})
+	defer tr.Close()
+	type legs struct {
+		c *Conn
+		u *UpConn
+	}
+	under := make(chan legs, 1)
+	f := startFront(t, &Server{Handler: handlerFunc(func(c *Conn) {
+		u, err := tr.Get(nil)
+		if err != nil {
+			t.Error(err)
+			c.Abort()
+			return
+		}
+		defer u.Release()
+		under <- legs{c, u}
+		err = u.Send([]byte(getRoot), nil)
+		if err == nil {
+			_, err = u.ReadHead([]byte("GET"))
+		}
+		if err == nil {
+			err = c.WriteHead([]byte("HTTP/1.1 200 OK\r\n"), BodyChunked)
+		}
+		if err == nil {
+			_, err = c.CopyBody(u, 0, nil)
+		}
+		if err == nil {
+			err = c.Finish(nil)
+		}
+		if err != nil {
+			t.Error(err)
+		}
+	})})
+	c := f.dial(t)
+	c.send(getRoot)
+	resp, err := http.ReadResponse(c.r, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	got := make([]byte, 2)
+	if _, err := io.ReadFull(resp.Body, got[:1]); err != nil {
+		t.Fatal(err)
+	}
+	if both := <-under; !raceEnabled { // the fields belong to the connection's goroutine, which waits
+		eventually(t, "buffers given back", func() bool { return both.c.out.held == nil && both.u.out.held == nil })
+	}
+	close(goOn)
+	if _, err := io.ReadFull(resp.Body, got[1:]); err != nil || string(got) != "xy" {
+		t.Errorf("%q, %v", got, err)
+	}
+	if _, err := resp.Body.Read(got); err != io.EOF {
+		t.Errorf("no end: %v", err)
 	}
 }
