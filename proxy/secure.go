@@ -71,10 +71,15 @@ func (x *Exchange) toHTTPS() bool {
 // redirected tells whether a cleartext request for x.host is to go to https.
 func (x *Exchange) redirected(s *Secure) bool {
 	h := x.head
-	if !bytes.HasPrefix(h.Target(), []byte("/")) || bytes.HasPrefix(h.Path(), []byte(challengePath)) || x.trusted && cameSecure(h) {
+	if !bytes.HasPrefix(h.Target(), []byte("/")) || asksChallenge(h.Path()) || x.trusted && cameSecure(h) {
 		return false
 	}
 	return s.Covers(x.host)
+}
+
+// asksChallenge tells a path below challengePath that nobody reads as another one, which dot segments lead to.
+func asksChallenge(path []byte) bool {
+	return bytes.HasPrefix(path, []byte(challengePath)) && plainPath(path[len(challengePath)-1:])
 }
 
 // cameSecure tells what the proxy before us says.

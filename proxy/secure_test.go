@@ -86,6 +86,8 @@ func TestRedirectToHTTPS(t *testing.T) {
 		{"GET /x HTTP/1.1\nHost: a.example\nX-Forwarded-Proto: https\n\n", "https://a.example/x"}, // nobody's word
 		{"GET /x HTTP/1.1\nHost: b.example\n\n", ""},
 		{"GET /.well-known/acme-challenge/x HTTP/1.1\nHost: a.example\n\n", ""},
+		{"GET /.well-known/acme-challenge/../../x HTTP/1.1\nHost: a.example\n\n", "https://a.example/.well-known/acme-challenge/../../x"},
+		{"GET /.well-known/acme-challenge/%2e%2E/x HTTP/1.1\nHost: a.example\n\n", "https://a.example/.well-known/acme-challenge/%2e%2E/x"},
 		{"OPTIONS * HTTP/1.1\nHost: a.example\n\n", ""},
 	} {
 		r := g.do(one.request)

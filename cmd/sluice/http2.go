@@ -15,10 +15,11 @@ func (g *gateway) serveHTTP2(nc net.Conn, o http1.Origin, drain <-chan struct{})
 }
 
 // http2Settings are the bounds of front connections of HTTP/2. A head is measured in its form of HTTP/1.1, as any other: HTTP/2 counts
-// 32 bytes more for each field, and only refuses what cannot come within the limit.
+// 32 bytes more for each field. It refuses only what is twice as much, so that nearly all that is too large is answered, counted and
+// logged as over HTTP/1.1.
 func http2Settings(c proxy.ClientConfig) http2.Settings {
 	return http2.Settings{
-		MaxHeaderList:    c.MaxHeader + 32*c.MaxFields,
+		MaxHeaderList:    2 * (c.MaxHeader + 32*c.MaxFields),
 		HandshakeTimeout: c.HeaderTimeout,
 		IdleTimeout:      c.KeepAlive,
 		WriteTimeout:     c.BodyTimeout,

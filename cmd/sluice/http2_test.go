@@ -74,6 +74,9 @@ servers = ["`+strings.TrimPrefix(server.URL, "http://")+`"]
 	if !strings.Contains(s.log.String(), `"path":"/b","proto":"HTTP/2.0"`) {
 		t.Error("the access log does not tell of HTTP/2")
 	}
+	if !strings.Contains(s.log.String(), `"status":431,"reason":"header_too_large"`) {
+		t.Error("the access log does not tell of the head that was too large")
+	}
 }
 
 // A client and a listener with TLS agree on HTTP/2, and on HTTP/1.1 with a client that knows no more.

@@ -90,6 +90,8 @@ func explainTLS(cfg *config.Config, front *https.Front, q proxy.Question) []stri
 		return nil
 	case cfg.TLS == nil:
 		return []string{"no listener speaks TLS"}
+	case q.Listener == "":
+		return []string{"no listener has the port of " + q.Host}
 	case !slices.Contains(cfg.TLS.Listen, q.Listener):
 		return []string{fmt.Sprintf("the listener %s speaks no TLS", q.Listener)}
 	}

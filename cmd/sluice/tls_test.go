@@ -16,7 +16,10 @@ import (
 	"testing"
 	"time"
 
+	"sluice/config"
+	"sluice/proxy"
 	"sluice/proxy/certs/certstest"
+	"sluice/proxy/https"
 )
 
 // secured is a sluice with a TLS listener.
@@ -242,4 +245,14 @@ func TestTLSHandshakeDeadline(t *testing.T) {
 		t.Errorf("after %s", took)
 	}
 	within(t, 5*time.Second, "counted", func() bool { return strings.Contains(s.metrics(), `result="timeout",version=""} 1`) })
+}
+
+// A URL with a port where nobody listens is told of as such.
+func TestExplainTLSOfAnotherPort(t *testing.T) {
+	cfg := &config.Config{TLS: &https.Config{Listen: []string{":443"}}}
+	q := proxy.Question{TLS: true, Host: "a.example:1234"}
+	q.Listener = listenerOf(cfg, q)
+	if got := explainTLS(cfg, nil, q); len(got) != 1 || got[0] != "no listener has the port of a.example:1234" {
+		t.Errorf("%q", got)
+	}
 }

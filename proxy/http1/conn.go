@@ -67,7 +67,8 @@ type Conn struct {
 	handling bool       // goneFunc may be called
 	stalled  bool       // the client does not take what the server sends
 	tunnel   bool
-	down     *relay // from the server, once a tunnel passes bytes
+	down     *relay   // from the server, once a tunnel passes bytes
+	carrier  *carrier // once it speaks HTTP/2
 	goneFunc func()
 }
 
@@ -251,12 +252,15 @@ func (c *Conn) wake() {
 	}
 }
 
-// lameDuck gives an idle connection until at; a request that comes by then is answered with Connection: close.
+// lameDuck gives an idle connection until at; a request that comes by then is answered with Connection: close. One of HTTP/2 is told.
 func (c *Conn) lameDuck(at time.Time) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.idle {
 		_ = c.nc.SetReadDeadline(at)
+	}
+	if c.carrier != nil {
+		c.carrier.end()
 	}
 }
 
@@ -264,6 +268,9 @@ func (c *Conn) lameDuck(at time.Time) {
 func (c *Conn) shed() bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	if c.carrier != nil {
+		return c.carrier.shed(uptime())
+	}
 	if !c.kept || c.moved {
 		return false
 	}

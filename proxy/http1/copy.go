@@ -18,7 +18,7 @@ func (c *Conn) CopyBody(u *UpConn, idle time.Duration, first func()) (n int64, e
 		giveBuffer(scratch)
 		c.out.unstall()
 	}()
-	c.out.eager = c.out.raw != nil && !(c.out.chunked && b.kind == bodyLength)
+	c.out.eager = (c.out.raw != nil || c.out.gather != nil) && !(c.out.chunked && b.kind == bodyLength)
 	for {
 		if c.out.stalled() {
 			if n > 0 {
@@ -51,7 +51,11 @@ func (c *Conn) CopyBody(u *UpConn, idle time.Duration, first func()) (n int64, e
 			if scratch == nil && b.kind == bodyLength && b.left >= bulkFrom {
 				scratch = takeBuffer(bigSize)
 			}
+			if b.kind != bodyLength {
+				c.out.release() // a stream may be silent for long
+			}
 			view, err = b.next(scratch, maxInt)
+			c.out.take()
 		}
 		if err == io.EOF {
 			return n, nil

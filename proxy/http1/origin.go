@@ -19,6 +19,8 @@ type Origin struct {
 	TLS *tls.ConnectionState
 	// HTTP2 tells that the request comes from a stream of HTTP/2, in the form of HTTP/1.1.
 	HTTP2 bool
+
+	carrier *carrier // of the stream; nil when Server.HTTP2 was not given it
 }
 
 // Opener makes of an accepted connection what requests are read from: it reads a PROXY protocol's header, or shakes hands. It is called
@@ -73,7 +75,16 @@ func (c *Conn) serveHTTP2(nc net.Conn) {
 	c.server.active.Add(1)
 	defer c.server.active.Add(-1)
 	_ = nc.SetDeadline(time.Time{})
-	c.server.HTTP2(nc, c.origin, c.server.drained())
+	k := newCarrier()
+	c.mu.Lock()
+	c.carrier = k
+	c.mu.Unlock()
+	if c.server.draining.Load() { // Shutdown may have looked before
+		k.end()
+	}
+	o := c.origin
+	o.carrier = k
+	c.server.HTTP2(nc, o, k.drain)
 }
 
 // unreadConn gives what was read of a connection already once more.
@@ -92,6 +103,10 @@ func (c unreadConn) Read(p []byte) (int, error) {
 // ServeStream serves one request, whose form in HTTP/1.1 is read from nc, and returns when it has ended and nc is closed. The stream's
 // connection is the one that Server.HTTP2 was given; it alone is counted and waited for.
 func (s *Server) ServeStream(nc net.Conn, o Origin) {
+	if k := o.carrier; k != nil {
+		k.begun()
+		defer k.ended()
+	}
 	c := newConn(s, nc, o)
 	c.stream = true
 	c.watch = startWatch(c)

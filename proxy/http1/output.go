@@ -30,6 +30,8 @@ type output struct {
 // gatherer is a connection without a descriptor of its own that takes several pieces at once.
 type gatherer interface {
 	WriteParts(parts [][]byte) (n int, err error)
+	// TryParts does not wait: when the client takes no more n is less than there is, without an error.
+	TryParts(parts [][]byte) (n int, err error)
 }
 
 func (o *output) init(nc net.Conn, raw syscall.RawConn) {
@@ -163,7 +165,11 @@ func (o *output) transmit() (n int, err error) {
 		return before - partsLen(&o.parts), err
 	}
 	if o.gather != nil {
-		n, err = o.gather.WriteParts(o.parts[:])
+		if o.eager {
+			n, err = o.gather.TryParts(o.parts[:])
+		} else {
+			n, err = o.gather.WriteParts(o.parts[:])
+		}
 		takeOff(&o.parts, n)
 		return n, err
 	}

@@ -175,6 +175,9 @@ func (u *UpConn) accept(n int) (*Head, error) {
 		in.grow(in.head + bodyRoom)
 		h.buf = in.b[:in.head:in.head]
 	}
+	if u.sent { // else its rest is still on its way
+		u.out.release()
+	}
 	u.body.reset(in, h, u.cfg.Idle)
 	return h, nil
 }

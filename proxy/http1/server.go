@@ -51,7 +51,6 @@ type Server struct {
 	conns     map[*Conn]struct{}
 	listeners map[net.Listener]struct{}
 	empty     chan struct{} // closed when the last connection is gone; made by Shutdown
-	drain     chan struct{} // closed by Shutdown; made by drained
 	accepted  recently
 }
 
@@ -131,21 +130,6 @@ func (s *Server) serveConns(c *Conn) {
 	}
 }
 
-// drained is closed by Shutdown.
-func (s *Server) drained() <-chan struct{} {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if s.drain == nil {
-		drain := make(chan struct{})
-		if s.draining.Load() { // Shutdown may be about to close what it finds
-			close(drain)
-			return drain
-		}
-		s.drain = drain
-	}
-	return s.drain
-}
-
 func (s *Server) remove(c *Conn) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -164,9 +148,6 @@ func (s *Server) Shutdown(ctx context.Context) error {
 	s.draining.Store(true)
 	end := time.Now().Add(s.grace())
 	s.mu.Lock()
-	if s.drain != nil {
-		close(s.drain)
-	}
 	for c := range s.conns {
 		c.lameDuck(end)
 	}

@@ -30,7 +30,8 @@ func (c *serverConn) onHeaders(f *h2.HeadersFrame) error {
 		return c.spendNoise(1)
 	case id <= c.lastID:
 		return connError{h2.ErrCodeStreamClosed, "HEADERS on a closed stream"}
-	case c.leaving:
+	case c.leaving: // the client had not seen that yet, and what more it sends on the stream is on its way (RFC 9113 §6.8)
+		c.ignored = max(c.ignored, id)
 		return c.spendNoise(1)
 	}
 	c.lastID = id

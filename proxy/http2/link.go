@@ -80,6 +80,7 @@ type link struct {
 	after    []func() // to be called when mu is free
 
 	lastID        uint32 // of the streams that were opened, by whoever opens them
+	ignored       uint32 // the last stream that was opened after our last GOAWAY: nothing of it means anything
 	noise, breaks allowance
 	send          sendWindow
 	recv          recvWindow

@@ -25,7 +25,7 @@ func (l *link) spendBreak() error {
 }
 
 // idle tells streams that nobody has opened (RFC 9113 §5.1).
-func (l *link) idle(id uint32) bool { return id > l.lastID || id%2 == 0 }
+func (l *link) idle(id uint32) bool { return id > max(l.lastID, l.ignored) || id%2 == 0 }
 
 func (l *link) onData(f *h2.DataFrame) error {
 	n, data := int(f.Length), f.Data()
@@ -48,7 +48,7 @@ func (l *link) onData(f *h2.DataFrame) error {
 	s := l.streams[f.StreamID]
 	if s == nil || s.recvEnded || !s.started {
 		l.credit(n)
-		if s == nil && l.wasReset(f.StreamID) {
+		if s == nil && (l.wasReset(f.StreamID) || f.StreamID > l.lastID) {
 			return nil
 		}
 		return streamError{f.StreamID, h2.ErrCodeStreamClosed, "DATA on a closed stream"}

@@ -126,7 +126,12 @@ func TestDrain(t *testing.T) {
 	c.headers(3, true, get("/")...) // was on its way
 	c.must(c.fr.WritePing(true, drainPing))
 	c.want("GOAWAY 0 3 NO_ERROR ")
-	c.headers(5, true, get("/")...) // too late: ignored, for the client to send elsewhere
+	c.headers(5, false, post("/")...) // too late: ignored with all that follows, for the client to send elsewhere
+	c.must(c.fr.WriteData(5, false, []byte("late")))
+	c.must(c.fr.WriteWindowUpdate(5, 1))
+	c.must(c.fr.WriteRSTStream(5, h2.ErrCodeCancel))
+	c.headers(7, false, post("/")...)
+	c.must(c.fr.WriteData(7, true, []byte("late")))
 	c.must(c.fr.WritePing(false, [8]byte{}))
 	c.want("PING 0 ack")
 	proceed <- struct{}{}

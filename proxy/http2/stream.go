@@ -1,6 +1,7 @@
 package http2
 
 import (
+	"errors"
 	"net"
 	"os"
 	"sync"
@@ -36,6 +37,7 @@ type Stream struct {
 	interims int  // heads before the final one that have come
 	turn     place
 	waits    bool // in link.waiting
+	hasty    bool // await does not wait
 
 	readDeadline, writeDeadline deadline
 
@@ -44,6 +46,9 @@ type Stream struct {
 	whenGone func()
 	lingers  *time.Timer // after Close, until the peer's message has ended
 }
+
+// errNotNow is what await returns in the place of waiting.
+var errNotNow = errors.New("http2: would wait")
 
 func (l *link) newStream(id uint32) *Stream {
 	s := &Stream{link: l, id: id, send: sendWindow(l.initialWindow), recv: newRecvWindow(l.streamWindow), declared: -1}
@@ -132,6 +137,24 @@ func (s *Stream) Write(p []byte) (n int, err error) {
 func (s *Stream) WriteParts(parts [][]byte) (n int, err error) {
 	s.link.mu.Lock()
 	defer s.link.mu.Unlock()
+	return s.writeParts(parts)
+}
+
+// TryParts is WriteParts that does not wait: n is less than there is, without an error, when the peer or the connection takes no
+// more at once. What is left is to be written next.
+func (s *Stream) TryParts(parts [][]byte) (n int, err error) {
+	s.link.mu.Lock()
+	defer s.link.mu.Unlock()
+	s.hasty = true
+	n, err = s.writeParts(parts)
+	s.hasty = false
+	if errors.Is(err, errNotNow) {
+		err = nil
+	}
+	return n, err
+}
+
+func (s *Stream) writeParts(parts [][]byte) (n int, err error) {
 	for _, p := range parts {
 		took, err := s.write(p)
 		if n += took; err != nil {
@@ -287,6 +310,10 @@ func (s *Stream) await(want int) (int, error) {
 				return int(min(int64(min(want, maxFrame, l.room())), int64(s.send), int64(l.send))), nil
 			}
 			l.turns.add(s)
+		}
+		if s.hasty {
+			l.turns.remove(s)
+			return 0, errNotNow
 		}
 		s.writeDeadline.wait(&s.writable)
 	}
