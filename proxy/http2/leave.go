@@ -31,7 +31,9 @@ func (c *serverConn) onPong(f *h2.PingFrame) error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.draining && f.Data == drainPing {
-		c.sayLast()
+		if c.lastID > 0 { // else it is new, and its first request may be on its way for pingWait
+			c.sayLast()
+		}
 		return nil
 	}
 	return c.spendNoise(1)

@@ -145,6 +145,22 @@ func TestDrain(t *testing.T) {
 	}
 }
 
+// A client that connects while the server drains is told at once, and its first request is served.
+func TestDrainServesNewClient(t *testing.T) {
+	drain := make(chan struct{})
+	close(drain)
+	c := dialRaw(t, startServer(t, Settings{}, drain, responding("HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n")))
+	c.want("GOAWAY 0 2147483647 NO_ERROR ", "PING 0")
+	c.must(c.fr.WritePing(true, drainPing))
+	c.must(c.fr.WritePing(false, [8]byte{}))
+	c.await("PING 0 ack") // it has seen the answer
+	c.headers(1, true, get("/")...)
+	c.want("HEADERS 1 end :status=200 content-length=0")
+	if got := c.closedWithin(pingWait + time.Second); got != "GOAWAY 0 1 NO_ERROR " {
+		t.Error(got)
+	}
+}
+
 // A client that never answers PING is not waited for without end.
 func TestDrainWithoutAnswer(t *testing.T) {
 	drain := make(chan struct{})
