@@ -7,7 +7,8 @@ import (
 )
 
 // How a connection ends when nothing is wrong with it (RFC 9113 §6.8): GOAWAY with the highest number, so that requests on their
-// way are still taken; PING; and when its answer shows that the client has seen that, GOAWAY with the last number that was taken.
+// way are still taken; PING; and pongGrace after its answer has shown that the client has seen that, GOAWAY with the last number that was
+// taken: a client's connection and its requests are often in different threads, so some are sent after the answer.
 
 // drain begins it.
 func (c *serverConn) drain() {
@@ -32,7 +33,7 @@ func (c *serverConn) onPong(f *h2.PingFrame) error {
 	defer c.mu.Unlock()
 	if c.draining && f.Data == drainPing {
 		if c.lastID > 0 { // else it is new, and its first request may be on its way for pingWait
-			c.sayLast()
+			c.pinged.Reset(pongGrace)
 		}
 		return nil
 	}

@@ -18,7 +18,9 @@ const (
 	lingerTime = 250 * time.Millisecond
 	lingerMost = 1 << 20
 	// pingWait is how long the last stream of a connection that drains is waited for, when the client does not answer PING.
-	pingWait = time.Second
+	// pongGrace is how long after its answer.
+	pingWait  = time.Second
+	pongGrace = 250 * time.Millisecond
 )
 
 // drainPing is the payload of the PING between the two GOAWAYs of a connection that drains.

@@ -125,19 +125,25 @@ func TestDrain(t *testing.T) {
 	c.want("GOAWAY 0 2147483647 NO_ERROR ", "PING 0")
 	c.headers(3, true, get("/")...) // was on its way
 	c.must(c.fr.WritePing(true, drainPing))
-	c.want("GOAWAY 0 3 NO_ERROR ")
-	c.headers(5, false, post("/")...) // too late: ignored with all that follows, for the client to send elsewhere
-	c.must(c.fr.WriteData(5, false, []byte("late")))
-	c.must(c.fr.WriteWindowUpdate(5, 1))
-	c.must(c.fr.WriteRSTStream(5, h2.ErrCodeCancel))
-	c.headers(7, false, post("/")...)
-	c.must(c.fr.WriteData(7, true, []byte("late")))
+	time.Sleep(50 * time.Millisecond)
+	c.headers(5, true, get("/")...) // from another thread, which was about to
+	c.want("GOAWAY 0 5 NO_ERROR ")
+	c.headers(7, false, post("/")...) // too late: ignored with all that follows, for the client to send elsewhere
+	c.must(c.fr.WriteData(7, false, []byte("late")))
+	c.must(c.fr.WriteWindowUpdate(7, 1))
+	c.must(c.fr.WriteRSTStream(7, h2.ErrCodeCancel))
+	c.headers(9, false, post("/")...)
+	c.must(c.fr.WriteData(9, true, []byte("late")))
 	c.must(c.fr.WritePing(false, [8]byte{}))
 	c.want("PING 0 ack")
-	proceed <- struct{}{}
-	proceed <- struct{}{}
-	got := c.next() + ", " + c.next()
-	if !strings.Contains(got, "HEADERS 1 end") || !strings.Contains(got, "HEADERS 3 end") {
+	got := ""
+	for range 3 {
+		proceed <- struct{}{}
+	}
+	for range 3 {
+		got += c.next() + ", "
+	}
+	if !strings.Contains(got, "HEADERS 1 end") || !strings.Contains(got, "HEADERS 3 end") || !strings.Contains(got, "HEADERS 5 end") {
 		t.Error(got)
 	}
 	if got := c.closedWithin(time.Second); got != "closed" {
