@@ -132,6 +132,24 @@ func (s *Stream) Write(p []byte) (n int, err error) {
 func (s *Stream) WriteParts(parts [][]byte) (n int, err error) {
 	s.link.mu.Lock()
 	defer s.link.mu.Unlock()
+	return s.writeParts(parts)
+}
+
+// TryWriteParts is WriteParts that waits no longer than a moment, 10 ms. That not all was taken is no error.
+func (s *Stream) TryWriteParts(parts [][]byte) (n int, err error) {
+	s.link.mu.Lock()
+	defer s.link.mu.Unlock()
+	d := &s.writeDeadline
+	d.trying = true
+	n, err = s.writeParts(parts)
+	d.trying, d.tryEnd = false, time.Time{}
+	if err == os.ErrDeadlineExceeded && !d.passed() {
+		err = nil
+	}
+	return n, err
+}
+
+func (s *Stream) writeParts(parts [][]byte) (n int, err error) {
 	for _, p := range parts {
 		took, err := s.write(p)
 		if n += took; err != nil {
