@@ -38,7 +38,7 @@ func (f *front) dialNarrowTo(t testing.TB, open Opener) *client {
 	if err != nil {
 		t.Fatal(err)
 	}
-	go func() { _ = f.Serve(NamedListener{Listener: l, Open: open}) }()
+	go func() { _ = f.Serve(NamedListener{Listener: l, Open: open, Encrypted: open != nil}) }()
 	dial := net.Dialer{Control: narrow}
 	nc, err := dial.Dial("tcp", l.Addr().String())
 	if err != nil {

@@ -23,8 +23,8 @@ type Origin struct {
 
 // Opener makes of an accepted connection what requests are read from: it reads a PROXY protocol's header, or shakes hands. It is called
 // once, in the connection's own goroutine, with an Origin to be corrected, and sets the deadlines that it needs itself. An error closes
-// the connection; nobody else logs it. What it returns must close nc when it is closed, and when a Write to it returns all of that must
-// have been written to nc.
+// the connection; nobody else logs it. What it returns must close nc when it is closed.
+// With NamedListener.Encrypted nc stands before the accepted connection, and what is written must be so to nc when Write returns.
 type Opener func(nc net.Conn, o *Origin) (net.Conn, error)
 
 // stream is what ServeStream may be given: a connection that knows when its client has left.
@@ -43,7 +43,7 @@ func (c *Conn) open() bool {
 		return true
 	}
 	accepted := c.nc
-	if c.raw != nil {
+	if c.sealed && c.raw != nil {
 		c.out.spill = newSpill(c.nc, c.raw)
 		accepted = c.out.spill
 	}

@@ -215,7 +215,8 @@ func TestEncryptedRequestAllocatesLittle(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		go func() { _ = f.Serve(NamedListener{Listener: l, Open: handshake(&tls.Config{Certificates: []tls.Certificate{cert}})}) }()
+		open := handshake(&tls.Config{Certificates: []tls.Certificate{cert}})
+		go func() { _ = f.Serve(NamedListener{Listener: l, Open: open, Encrypted: true}) }()
 		f.addr = l.Addr().String()
 		c := tls.Client(f.dial(t).TCPConn, trust)
 		request, buf := []byte(getRoot), make([]byte, 64<<10)
