@@ -14,7 +14,8 @@ type NamedListener struct {
 	Name string
 	// Open makes its connections ready; nil: they are as they come.
 	Open Opener
-	// Encrypted tells that what Open makes of them is encrypted: a connection that is refused is told nothing then.
+	// Encrypted tells that what Open makes of them is encrypted: a connection that is refused is told nothing then, and a slow client
+	// is noticed below it (spill).
 	Encrypted bool
 }
 

@@ -9,7 +9,7 @@ import (
 
 // Reading ahead of a slow client.
 //
-// When a client's socket takes no more, the rest of its response is read into memory while a goroutine writes to the
+// When a client's socket takes no more (below TLS, see spill; or its stream of HTTP/2 for a moment), the rest of its response is read into memory while a goroutine writes to the
 // client, so that the connection to the server, and what the handler holds with it, are free (WhenWhole) before the
 // client has taken all. Of a response whose length is known that begins when no more than aheadMax is left, and only if
 // there is room for all of it; of another one up to aheadStream is read ahead, as it comes. Where the room of the
@@ -48,6 +48,7 @@ type ahead struct {
 	size    int        // bytes of all blocks
 	granted int        // reserved and not in blocks yet
 	want    int        // known bytes to come
+	spilled bool       // out.spill is to be sent first
 	writing bool       // the goroutine runs
 	let     bool       // u is no longer ours
 	err     error      // of the writer
@@ -127,10 +128,15 @@ func (a *ahead) begin() {
 
 // start runs the writer if there is something to be written. a.mu is held.
 func (a *ahead) start() {
-	if !a.writing && a.err == nil && len(a.blocks) > 0 && a.off < len(a.blocks[0]) {
+	if !a.writing && a.err == nil && a.unwritten() {
 		a.writing = true
 		go a.write()
 	}
+}
+
+// unwritten tells that there is something to be written. a.mu is held.
+func (a *ahead) unwritten() bool {
+	return a.spilled || len(a.blocks) > 0 && a.off < len(a.blocks[0])
 }
 
 // write writes until there is nothing left.
@@ -140,20 +146,24 @@ func (a *ahead) write() {
 			a.wrote(0, fmt.Errorf("http1: panic while writing to a client: %v", v))
 		}
 	}()
-	for p := a.next(); p != nil; p = a.next() {
+	for p, more := a.next(); more; p, more = a.next() {
 		a.wrote(len(p), a.out.write(p))
 	}
 }
 
-// next is what is to be written next; nil ends the writer.
-func (a *ahead) next() []byte {
+// next is what is to be written next, nothing but what out has kept at first if there is that; false ends the writer.
+func (a *ahead) next() (p []byte, more bool) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	if a.writing = a.err == nil && a.off < len(a.blocks[0]); a.writing {
-		return a.blocks[0][a.off:]
+	if a.writing = a.err == nil && a.unwritten(); !a.writing {
+		a.moved.Signal()
+		return nil, false
 	}
-	a.moved.Signal()
-	return nil
+	if a.spilled {
+		a.spilled = false
+		return nil, true
+	}
+	return a.blocks[0][a.off:], true
 }
 
 // wrote takes n bytes off. When the client fails, whoever reads ahead for it need not wait for the server.
@@ -164,7 +174,7 @@ func (a *ahead) wrote(n int, err error) {
 		if a.writing = false; !a.let {
 			a.u.Cancel()
 		}
-	} else if a.off += n; a.off == len(a.blocks[0]) {
+	} else if a.off += n; n > 0 && a.off == len(a.blocks[0]) {
 		a.off = 0
 		if len(a.blocks) == 1 {
 			a.blocks[0] = a.blocks[0][:0]
@@ -253,6 +263,7 @@ func (c *Conn) readAhead(u *UpConn, first func()) (n int64, whole bool, err erro
 	}
 	parts := o.parts
 	o.ahead, o.parts, o.eager = nil, [3][]byte{}, false
+	a.spilled = o.spill.kept()
 	defer func() {
 		if a.failed() == nil && !a.drained() { // the server failed, or a panic
 			c.Abort()

@@ -27,12 +27,18 @@ func narrow(_, _ string, raw syscall.RawConn) error {
 // dialNarrow gives a connection through which little fits.
 func (f *front) dialNarrow(t testing.TB) *client {
 	t.Helper()
+	return f.dialNarrowTo(t, nil)
+}
+
+// dialNarrowTo is dialNarrow to a listener with an Opener.
+func (f *front) dialNarrowTo(t testing.TB, open Opener) *client {
+	t.Helper()
 	listen := net.ListenConfig{Control: narrow}
 	l, err := listen.Listen(t.Context(), "tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
 	}
-	go func() { _ = f.Serve(l) }()
+	go func() { _ = f.Serve(NamedListener{Listener: l, Open: open, Encrypted: open != nil}) }()
 	dial := net.Dialer{Control: narrow}
 	nc, err := dial.Dial("tcp", l.Addr().String())
 	if err != nil {

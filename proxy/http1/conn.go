@@ -24,6 +24,7 @@ type Conn struct {
 	raw     syscall.RawConn // of socket; nil where there is none
 	origin  Origin
 	opener  Opener // nil: ready as it comes
+	sealed  bool   // what it makes is encrypted
 	stream  bool   // one request of a connection that another Conn counts
 	mayTurn bool   // to HTTP/2: no request was received yet
 	turned  bool   // it has

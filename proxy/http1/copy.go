@@ -18,7 +18,7 @@ func (c *Conn) CopyBody(u *UpConn, idle time.Duration, first func()) (n int64, e
 		giveBuffer(scratch)
 		c.out.unstall()
 	}()
-	c.out.eager = (c.out.raw != nil || c.out.gather != nil) && !(c.out.chunked && b.kind == bodyLength)
+	c.out.eager = c.out.tries() && !(c.out.chunked && b.kind == bodyLength)
 	for {
 		if c.out.stalled() {
 			if n > 0 {

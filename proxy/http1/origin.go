@@ -26,6 +26,7 @@ type Origin struct {
 // Opener makes of an accepted connection what requests are read from: it reads a PROXY protocol's header, or shakes hands. It is called
 // once, in the connection's own goroutine, with an Origin to be corrected, and sets the deadlines that it needs itself. An error closes
 // the connection; nobody else logs it. What it returns must close nc when it is closed.
+// With NamedListener.Encrypted nc stands before the accepted connection, and what is written must be so to nc when Write returns.
 type Opener func(nc net.Conn, o *Origin) (net.Conn, error)
 
 // stream is what ServeStream may be given: a connection that knows when its client has left.
@@ -43,9 +44,17 @@ func (c *Conn) open() bool {
 	if c.opener == nil {
 		return true
 	}
-	nc, err := c.opener(c.nc, &c.origin)
+	accepted := c.nc
+	if c.sealed && c.raw != nil {
+		c.out.spill = newSpill(c.nc, c.raw)
+		accepted = c.out.spill
+	}
+	nc, err := c.opener(accepted, &c.origin)
 	if err != nil {
 		return false
+	}
+	if nc == accepted {
+		nc, c.out.spill = c.nc, nil
 	}
 	c.mayTurn = c.mayTurn && c.origin.TLS == nil
 	if nc != c.nc {

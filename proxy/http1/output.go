@@ -13,11 +13,13 @@ type output struct {
 	nc       net.Conn
 	raw      syscall.RawConn // nil: writes go through gather or nc
 	gather   gatherer        // nc, if it is one
+	spill    *spill          // what nc ends in, when it is encrypted
 	held     []byte
 	chunked  bool
 	timeout  time.Duration // silence of the peer while it takes nothing; 0 = no bound
 	deadline deadline
 	written  atomic.Int64 // bytes the kernel took, over the life of the connection
+	late     int          // bytes that spill has kept some of: they count when it has sent all
 	stopped  atomic.Bool  // for good
 
 	eager   bool                  // do not wait: what is not taken stays in parts, or goes to ahead
@@ -30,15 +32,21 @@ type output struct {
 // gatherer is a connection without a descriptor of its own that takes several pieces at once.
 type gatherer interface {
 	WriteParts(parts [][]byte) (n int, err error)
-	// TryParts does not wait: when the client takes no more n is less than there is, without an error.
-	TryParts(parts [][]byte) (n int, err error)
+	// TryWriteParts is WriteParts that waits no longer than a moment. That not all was taken is no error.
+	TryWriteParts(parts [][]byte) (n int, err error)
 }
 
 func (o *output) init(nc net.Conn, raw syscall.RawConn) {
 	o.nc, o.raw = nc, raw
 	o.gather, _ = nc.(gatherer)
 	o.push = o.pushParts
+	if raw != nil {
+		o.spill = nil
+	}
 }
+
+// tries tells that writes can be eager.
+func (o *output) tries() bool { return o.raw != nil || o.gather != nil || o.spill != nil }
 
 // take gets a buffer for what is held; release gives it back.
 func (o *output) take() {
@@ -142,7 +150,7 @@ func (o *output) stop() {
 }
 
 // stalled tells that an eager write was not taken whole.
-func (o *output) stalled() bool { return o.ahead != nil || partsLen(&o.parts) > 0 }
+func (o *output) stalled() bool { return o.ahead != nil || partsLen(&o.parts) > 0 || o.spill.kept() }
 
 // unstall ends eager writing.
 func (o *output) unstall() {
@@ -166,21 +174,47 @@ func (o *output) transmit() (n int, err error) {
 	}
 	if o.gather != nil {
 		if o.eager {
-			n, err = o.gather.TryParts(o.parts[:])
+			n, err = o.gather.TryWriteParts(o.parts[:])
 		} else {
 			n, err = o.gather.WriteParts(o.parts[:])
 		}
 		takeOff(&o.parts, n)
 		return n, err
 	}
-	for before > n {
+	if o.spill.kept() {
+		if o.eager {
+			return 0, nil
+		}
+		if err := o.flushSpill(); err != nil {
+			return 0, err
+		}
+		n, o.late = o.late, 0
+	}
+	for partsLen(&o.parts) > 0 {
 		took, err := o.transmitRecord()
+		if err == nil && o.eager && o.spill.kept() {
+			o.late = took
+			return n, nil
+		}
 		n += took
 		if err != nil {
 			return n, err
 		}
 	}
 	return n, nil
+}
+
+// flushSpill waits until spill has sent all. A peer that takes some of it is not silent.
+func (o *output) flushSpill() error {
+	for {
+		o.deadline.write(o.nc, o.timeout)
+		if o.stopped.Load() {
+			return errStopped
+		}
+		if n, err := o.spill.flush(); err == nil || n == 0 || !isTimeout(err) {
+			return err
+		}
+	}
 }
 
 // recordSize is how much one Write of an encrypted connection makes one record of (RFC 8446 §5.1).
@@ -206,6 +240,10 @@ func (o *output) transmitRecord() (int, error) {
 			n += copy(joined[n:recordSize], part)
 		}
 		p = joined[:n]
+	}
+	if o.eager {
+		o.spill.setEager(true)
+		defer o.spill.setEager(false)
 	}
 	n, err := o.nc.Write(p)
 	takeOff(&o.parts, n)

@@ -79,7 +79,7 @@ func (s *Server) Conns() (open, active int) {
 
 func (s *Server) start(nc net.Conn, l NamedListener) {
 	c := newConn(s, nc, Origin{Listener: l.Name, Remote: addrPort(nc.RemoteAddr()), Local: addrPort(nc.LocalAddr())})
-	c.opener = l.Open
+	c.opener, c.sealed = l.Open, l.Encrypted
 	c.mayTurn = s.HTTP2 != nil
 	c.watch = startWatch(c)
 	c.fresh = true

@@ -140,6 +140,7 @@ func (c *Conn) close() {
 	c.agree()
 	stopWatch(c.watch)
 	_ = c.nc.Close()
+	c.out.spill.release()
 	if !c.body.lent { // a handler that panicked may have left a goroutine reading: its buffers are not for others then
 		c.head.forget()
 		c.out.release()

@@ -1,7 +1,6 @@
 package http2
 
 import (
-	"errors"
 	"net"
 	"os"
 	"sync"
@@ -37,7 +36,6 @@ type Stream struct {
 	interims int  // heads before the final one that have come
 	turn     place
 	waits    bool // in link.waiting
-	hasty    bool // await does not wait
 
 	readDeadline, writeDeadline deadline
 
@@ -46,9 +44,6 @@ type Stream struct {
 	whenGone func()
 	lingers  *time.Timer // after Close, until the peer's message has ended
 }
-
-// errNotNow is what await returns in the place of waiting.
-var errNotNow = errors.New("http2: would wait")
 
 func (l *link) newStream(id uint32) *Stream {
 	s := &Stream{link: l, id: id, send: sendWindow(l.initialWindow), recv: newRecvWindow(l.streamWindow), declared: -1}
@@ -140,15 +135,15 @@ func (s *Stream) WriteParts(parts [][]byte) (n int, err error) {
 	return s.writeParts(parts)
 }
 
-// TryParts is WriteParts that does not wait: n is less than there is, without an error, when the peer or the connection takes no
-// more at once. What is left is to be written next.
-func (s *Stream) TryParts(parts [][]byte) (n int, err error) {
+// TryWriteParts is WriteParts that waits no longer than a moment, 10 ms. That not all was taken is no error.
+func (s *Stream) TryWriteParts(parts [][]byte) (n int, err error) {
 	s.link.mu.Lock()
 	defer s.link.mu.Unlock()
-	s.hasty = true
+	d := &s.writeDeadline
+	d.trying = true
 	n, err = s.writeParts(parts)
-	s.hasty = false
-	if errors.Is(err, errNotNow) {
+	d.trying, d.tryEnd = false, time.Time{}
+	if err == os.ErrDeadlineExceeded && !d.passed() {
 		err = nil
 	}
 	return n, err
@@ -310,10 +305,6 @@ func (s *Stream) await(want int) (int, error) {
 				return int(min(int64(min(want, maxFrame, l.room())), int64(s.send), int64(l.send))), nil
 			}
 			l.turns.add(s)
-		}
-		if s.hasty {
-			l.turns.remove(s)
-			return 0, errNotNow
 		}
 		s.writeDeadline.wait(&s.writable)
 	}
