@@ -161,12 +161,14 @@ func newGateway(t *testing.T) (*fakeGateway, *fakeScaler) {
 			TLS: https.Stats{
 				Handshakes: []https.Handshakes{{Version: "1.3", Result: "ok", Count: 4}, {Result: "timeout", Count: 1}},
 				Expiries:   map[string]time.Time{"*.example.com": time.Now().Add(time.Hour)},
+				Failures:   map[string]uint64{"api.example.com": 2},
 			},
 			Routes: []proxy.RouteStats{
 				{Route: "", Requests: map[int]uint64{404: 2}, Rejected: map[string]uint64{"no_route": 2}},
 				{Route: "api", Upstream: "demo", Requests: map[int]uint64{200: 7, 499: 1}, Duration: proxy.DurationStats{Buckets: cumulative(3), Count: 8, Seconds: 4.5}},
 			},
 			Upstreams: []proxy.UpstreamStats{{Upstream: "demo", Retries: 5}},
+			Protocols: []proxy.ProtocolStats{{Protocol: "http2", TLS: "1.3", Requests: 6}},
 		},
 	}
 	return g, s

@@ -29,6 +29,7 @@ func describe(name, help string, labels ...string) *prometheus.Desc {
 var (
 	buildInfo       = describe("build_info", "1, labelled with the version of sluice and of Go.", "version", "goversion")
 	requestsTotal   = describe("requests_total", "Requests that were answered, by route, upstream and status code (499: the client left).", "route", "upstream", "code")
+	protocolsTotal  = describe("requests_by_protocol_total", "Requests that were answered, by protocol (http1, http2) and version of TLS (none in cleartext).", "protocol", "tls")
 	requestSeconds  = describe("request_duration_seconds", "Time from a request's head to the end of its answer.", "route")
 	queueSeconds    = describe("request_queue_seconds", "Time that requests waited for a slot, of those that got one.", "upstream")
 	inFlight        = describe("upstream_in_flight", "Requests that have a slot now.", "upstream")
@@ -161,6 +162,9 @@ func (c *collector) Collect(out chan<- prometheus.Metric) {
 	}
 	for _, u := range traffic.Upstreams {
 		counter(retriesTotal, u.Retries, u.Upstream)
+	}
+	for _, p := range traffic.Protocols {
+		counter(protocolsTotal, p.Requests, p.Protocol, p.TLS)
 	}
 	for _, h := range traffic.TLS.Handshakes {
 		counter(handshakesTotal, h.Count, h.Version, h.Result)

@@ -18,6 +18,7 @@ var contract = map[string]struct {
 	labels string
 }{
 	"sluice_requests_total":                  {dto.MetricType_COUNTER, "code route upstream"},
+	"sluice_requests_by_protocol_total":      {dto.MetricType_COUNTER, "protocol tls"},
 	"sluice_request_duration_seconds":        {dto.MetricType_HISTOGRAM, "route"},
 	"sluice_request_queue_seconds":           {dto.MetricType_HISTOGRAM, "upstream"},
 	"sluice_upstream_in_flight":              {dto.MetricType_GAUGE, "upstream"},
@@ -48,6 +49,7 @@ var contract = map[string]struct {
 	"sluice_labels_refused":                  {dto.MetricType_GAUGE, ""},
 	"sluice_tls_handshakes_total":            {dto.MetricType_COUNTER, "result version"},
 	"sluice_certificate_expiry_seconds":      {dto.MetricType_GAUGE, "host"},
+	"sluice_certificate_failures_total":      {dto.MetricType_COUNTER, "host"},
 	"sluice_certificate_files_broken":        {dto.MetricType_GAUGE, ""},
 	"sluice_config_reload_success":           {dto.MetricType_GAUGE, ""},
 	"sluice_config_reload_timestamp_seconds": {dto.MetricType_GAUGE, ""},
@@ -126,6 +128,7 @@ func TestMetricValues(t *testing.T) {
 	text, _ := scrape(t, s.Addr())
 	for _, line := range []string{
 		`sluice_requests_total{code="404",route="",upstream=""} 2`,
+		`sluice_requests_by_protocol_total{protocol="http2",tls="1.3"} 6`,
 		`sluice_requests_total{code="200",route="api",upstream="demo"} 7`,
 		`sluice_requests_total{code="499",route="api",upstream="demo"} 1`,
 		`sluice_request_duration_seconds_bucket{route="api",le="600"} 3`,

@@ -30,6 +30,7 @@ type Proxy struct {
 	table    atomic.Pointer[Table]
 	access   atomic.Pointer[AccessLog]
 	draining atomic.Bool
+	came     protocols
 	pool     sync.Pool // of *Exchange
 }
 
@@ -65,7 +66,7 @@ func (p *Proxy) SetDraining(on bool) { p.draining.Store(on) }
 // Stats reads all counters.
 func (p *Proxy) Stats() Stats {
 	t := p.table.Load()
-	s := Stats{Routes: []RouteStats{t.unmatched.read()}}
+	s := Stats{Routes: []RouteStats{t.unmatched.read()}, Protocols: p.came.read()}
 	for _, r := range t.routes {
 		s.Routes = append(s.Routes, r.stats.read())
 	}
@@ -265,6 +266,7 @@ func (x *Exchange) reason() string {
 // count adds the request to its route's counters and writes its line.
 func (x *Exchange) count(end time.Time) {
 	x.stats.finished(x.status, end.Sub(x.begun))
+	x.proxy.came.add(x.conn.Origin())
 	if x.failed >= 0 {
 		x.stats.rejected[x.failed].Add(1)
 	}

@@ -62,6 +62,7 @@ func (s *routeStats) finished(status int, took time.Duration) {
 type Stats struct {
 	Routes    []RouteStats
 	Upstreams []UpstreamStats
+	Protocols []ProtocolStats
 	// TLS is not the proxy's to fill.
 	TLS https.Stats
 }
