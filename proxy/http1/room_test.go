@@ -21,6 +21,16 @@ func TestMaxConns(t *testing.T) {
 	idle := f.dial(t)
 	idle.send(getRoot)
 	idle.response("GET")
+	eventually(t, "waiting for another request", func() bool {
+		f.mu.Lock()
+		defer f.mu.Unlock()
+		for c := range f.conns {
+			c.mu.Lock()
+			defer c.mu.Unlock()
+			return c.kept
+		}
+		return false
+	})
 	works := f.dial(t)
 	works.send("GET /work HTTP/1.1\r\nHost: a\r\n\r\n")
 	<-entered
@@ -35,6 +45,7 @@ func TestMaxConns(t *testing.T) {
 			t.Errorf("%d %v", resp.StatusCode, resp.Header)
 		}
 	}
+	eventually(t, "the idle one is gone", func() bool { open, _ := f.Conns(); return open == 2 }) // its client knows before we do
 	f.Configure(Settings{MaxConns: 3, HeaderTimeout: time.Minute, KeepAlive: time.Minute})
 	more := f.dial(t)
 	more.send(getRoot)
