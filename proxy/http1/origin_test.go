@@ -93,10 +93,11 @@ func TestOpenerRefuses(t *testing.T) {
 // Over TLS: bodies both ways on one connection, and the client that leaves is noticed while its request waits.
 func TestEncrypted(t *testing.T) {
 	cert, trust := selfSigned(t)
-	left := make(chan struct{})
+	waits, left := make(chan struct{}), make(chan struct{})
 	f := openedFront(t, &Server{Handler: handlerFunc(func(c *Conn) {
 		if string(c.Head().Path()) == "/wait" {
 			c.SetGone(func() { close(left) })
+			close(waits)
 			select {
 			case <-left:
 			case <-time.After(10 * time.Second):
@@ -138,7 +139,7 @@ func TestEncrypted(t *testing.T) {
 	if _, err := client.Write([]byte("GET /wait HTTP/1.1\r\nHost: a\r\n\r\n")); err != nil {
 		t.Fatal(err)
 	}
-	time.Sleep(20 * time.Millisecond)
+	<-waits
 	client.Close()
 	<-left
 }

@@ -180,40 +180,19 @@ func (l *link) stop(s *Stream) {
 
 // readFrame reads one frame; errors are of this package or of the connection.
 func (c *clientConn) readFrame() (h2.Frame, error) {
-	fh, err := c.framer.ReadFrameHeader()
-	if err != nil {
-		return nil, c.readFailed(err)
-	}
-	f, err := c.framer.ReadFrameForHeader(fh)
-	if err == nil {
-		c.note(fh.Type == h2.FrameData || fh.Type == h2.FrameHeaders)
+	f, err := readFrame(c.framer)
+	var fault connError
+	switch {
+	case err == nil:
+		is := f.Header().Type
+		c.note(is == h2.FrameData || is == h2.FrameHeaders)
 		return f, nil
-	}
-	var stream h2.StreamError
-	switch {
-	case !errors.As(err, &stream):
-		return nil, c.readFailed(err)
-	case fh.Type == h2.FrameHeaders: // its block is lost, and with it what later blocks refer to
-		return nil, connError{stream.Code, "malformed HEADERS"}
-	}
-	return nil, streamError{stream.StreamID, stream.Code, "malformed " + fh.Type.String()}
-}
-
-func (c *clientConn) readFailed(err error) error {
-	var fault h2.ConnectionError
-	switch {
-	case errors.As(err, &fault):
-		why := "malformed frame"
-		if detail := c.framer.ErrorDetail(); detail != nil {
-			why = detail.Error()
-		}
-		return connError{h2.ErrCode(fault), why}
-	case errors.Is(err, h2.ErrFrameTooLarge):
-		return connError{h2.ErrCodeFrameSize, "frame too large"}
 	case err == io.EOF:
-		return ErrGone
+		return nil, ErrGone
+	case errors.As(err, &fault), errors.As(err, new(streamError)):
+		return nil, err
 	}
-	return errors.Join(ErrGone, err)
+	return nil, errors.Join(ErrGone, err)
 }
 
 func (c *clientConn) onFrame(f h2.Frame) error {

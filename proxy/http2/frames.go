@@ -2,6 +2,7 @@ package http2
 
 import (
 	"encoding/binary"
+	"errors"
 
 	h2 "golang.org/x/net/http2"
 )
@@ -82,4 +83,40 @@ func appendHeaders(dst []byte, id uint32, end bool, block []byte) []byte {
 		}
 		t, flags = h2.FrameContinuation, 0
 	}
+}
+
+// readFrame reads one frame. Its errors are a connError, a streamError, or as they came from the connection.
+func readFrame(framer *h2.Framer) (h2.Frame, error) {
+	fh, err := framer.ReadFrameHeader()
+	if err != nil {
+		return nil, frameFault(framer, err)
+	}
+	f, err := framer.ReadFrameForHeader(fh)
+	if err == nil {
+		return f, nil
+	}
+	var stream h2.StreamError
+	switch {
+	case !errors.As(err, &stream):
+		return nil, frameFault(framer, err)
+	case fh.Type == h2.FrameHeaders: // its block is lost, and with it what later blocks refer to
+		return nil, connError{stream.Code, "malformed HEADERS"}
+	}
+	return nil, streamError{stream.StreamID, stream.Code, "malformed " + fh.Type.String()}
+}
+
+// frameFault is what the framer finds wrong with a connection.
+func frameFault(framer *h2.Framer, err error) error {
+	var fault h2.ConnectionError
+	switch {
+	case errors.As(err, &fault):
+		why := "malformed frame"
+		if detail := framer.ErrorDetail(); detail != nil {
+			why = detail.Error()
+		}
+		return connError{h2.ErrCode(fault), why}
+	case errors.Is(err, h2.ErrFrameTooLarge):
+		return connError{h2.ErrCodeFrameSize, "frame too large"}
+	}
+	return err
 }

@@ -215,35 +215,13 @@ func (c *serverConn) readPreface() error {
 
 // readFrame reads one frame; errors are of this package.
 func (c *serverConn) readFrame() (h2.Frame, error) {
-	fh, err := c.framer.ReadFrameHeader()
-	if err != nil {
-		return nil, c.readFailed(err)
-	}
-	f, err := c.framer.ReadFrameForHeader(fh)
-	if err == nil {
-		return f, nil
-	}
-	var stream h2.StreamError
-	switch {
-	case !errors.As(err, &stream):
-		return nil, c.readFailed(err)
-	case fh.Type == h2.FrameHeaders: // its block is lost, and with it what later blocks refer to
-		return nil, connError{stream.Code, "malformed HEADERS"}
-	}
-	return nil, streamError{stream.StreamID, stream.Code, "malformed " + fh.Type.String()}
+	f, err := readFrame(c.framer)
+	return f, c.readFailed(err)
 }
 
+// readFailed is what an error of reading, or nil, means.
 func (c *serverConn) readFailed(err error) error {
-	var fault h2.ConnectionError
 	switch {
-	case errors.As(err, &fault):
-		why := "malformed frame"
-		if detail := c.framer.ErrorDetail(); detail != nil {
-			why = detail.Error()
-		}
-		return connError{h2.ErrCode(fault), why}
-	case errors.Is(err, h2.ErrFrameTooLarge):
-		return connError{h2.ErrCodeFrameSize, "frame too large"}
 	case errors.Is(err, io.ErrUnexpectedEOF): // of the connection, or of what is in a frame
 		return connError{h2.ErrCodeFrameSize, "frame too short"}
 	case errors.Is(err, os.ErrDeadlineExceeded):
