@@ -1,7 +1,6 @@
 package acme
 
 import (
-	"bytes"
 	"crypto/tls"
 	"crypto/x509"
 	"errors"
@@ -11,7 +10,6 @@ import (
 	"net/http"
 	"net/netip"
 	"path/filepath"
-	"sync"
 	"testing"
 	"time"
 
@@ -23,14 +21,14 @@ type site struct {
 	*Manager
 	t   *testing.T
 	at  Listening
-	log *lockedBuffer
+	log *pebbletest.Output
 }
 
 // newSite opens the listeners; ports are of HTTP and TLS, 0 for none.
 func newSite(t *testing.T, http01, tlsALPN01 int) *site {
 	t.Helper()
 	t.TempDir() // so that it is removed last
-	s := &site{t: t, log: &lockedBuffer{}}
+	s := &site{t: t, log: &pebbletest.Output{}}
 	s.Manager = New(slog.New(slog.NewTextHandler(s.log, nil)))
 	t.Cleanup(func() {
 		s.Close()
@@ -131,23 +129,6 @@ func within(t *testing.T, limit time.Duration, what string, f func() bool) {
 			t.Fatalf("not within %s: %s", limit, what)
 		}
 	}
-}
-
-type lockedBuffer struct {
-	mu  sync.Mutex
-	buf bytes.Buffer
-}
-
-func (b *lockedBuffer) Write(p []byte) (int, error) {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	return b.buf.Write(p)
-}
-
-func (b *lockedBuffer) String() string {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	return b.buf.String()
 }
 
 func configOf(t *testing.T, a *pebbletest.Authority) *Config {

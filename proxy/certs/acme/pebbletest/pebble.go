@@ -41,7 +41,7 @@ type Authority struct {
 	folder     string
 	management string
 	names      *resolver
-	said       lockedBuffer
+	said       Output
 	stop       func()
 }
 
@@ -179,19 +179,21 @@ func FreePorts(t testing.TB, n int) []int {
 	return ports
 }
 
-// lockedBuffer collects what a process writes.
-type lockedBuffer struct {
+// Output collects what several goroutines, or a process, write. The zero value is ready.
+type Output struct {
 	mu  sync.Mutex
 	buf bytes.Buffer
 }
 
-func (b *lockedBuffer) Write(p []byte) (int, error) {
+// Write implements io.Writer.
+func (b *Output) Write(p []byte) (int, error) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	return b.buf.Write(p)
 }
 
-func (b *lockedBuffer) String() string {
+// String is what was written so far.
+func (b *Output) String() string {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	return b.buf.String()
