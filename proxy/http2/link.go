@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net"
 	"os"
+	"runtime"
 	"sync"
 	"time"
 
@@ -151,13 +152,15 @@ func (l *link) credit(n int) {
 // room is how much payload may be put into out.
 func (l *link) room() int { return outSize - outSpare - len(l.out) }
 
-// write is the goroutine that writes. event, which may be nil, is told once, by then.
+// write is the goroutine that writes, once it has let all run that are ready to. event, which may be nil, is told once, by then.
 func (l *link) write(event <-chan struct{}, then func()) {
 	defer close(l.written)
 	var armed time.Time
 	for {
 		select {
 		case <-l.wake:
+			// Answers come together: whoever else is ready appends first, and one write takes all of it along.
+			runtime.Gosched()
 		case <-event:
 			event = nil
 			then()
