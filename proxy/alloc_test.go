@@ -2,6 +2,7 @@ package proxy
 
 import (
 	"bytes"
+	"context"
 	"io"
 	"net"
 	"runtime"
@@ -10,6 +11,7 @@ import (
 	"time"
 
 	"sluice/balancer"
+	"sluice/proxy/http1"
 )
 
 // A request allocates nothing: routing, allow, rate limit, limit_conn, slots, breaker, edits, sticky
@@ -111,7 +113,7 @@ func TestRequestsDoNotAllocate(t *testing.T) {
 // rawLoop answers every request with the same bytes and allocates nothing doing so.
 func rawLoop(t testing.TB, answer []byte) string {
 	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
+	l, err := http1.Listen(context.Background(), "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -103,7 +103,7 @@ func newGateway(t testing.TB, cfg balancer.Config, up UpstreamConfig, routes []R
 	}
 	g.proxy = New(Options{AccessLog: g.access, Log: slog.New(slog.NewTextHandler(t.Output(), nil))})
 	g.store(nil)
-	l, err := net.Listen("tcp", "127.0.0.1:0")
+	l, err := http1.Listen(context.Background(), "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
 	}

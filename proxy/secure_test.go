@@ -3,6 +3,7 @@ package proxy
 import (
 	"bufio"
 	"bytes"
+	"context"
 	"crypto/tls"
 	"crypto/x509"
 	"crypto/x509/pkix"
@@ -34,7 +35,7 @@ func secured(t *testing.T, r RouteConfig, s Secure, handler http.HandlerFunc) (g
 		Certificates: []tls.Certificate{ca.Pair(certstest.Want{Hosts: []string{"a.example"}})},
 		ClientAuth:   tls.VerifyClientCertIfGiven, ClientCAs: ca.Pool,
 	}
-	l, err := net.Listen("tcp", "127.0.0.1:0")
+	l, err := http1.Listen(context.Background(), "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -56,7 +56,7 @@ func sameSocket(ln net.Listener) (net.Listener, error) {
 		return nil, err
 	}
 	defer f.Close()
-	return net.FileListener(f)
+	return http1.FileListener(f)
 }
 
 // followCertificates reads the files of [tls] again when they change, until the gateway closes. The caller holds mu.

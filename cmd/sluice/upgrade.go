@@ -12,6 +12,7 @@ import (
 	"syscall"
 	"time"
 
+	"sluice/proxy/http1"
 	"sluice/scaler/process"
 )
 
@@ -218,11 +219,11 @@ func (g *gateway) inherit() error {
 	}
 	g.predecessor = take("predecessor")
 	g.adopted, g.predecessorPID = map[string]adoption{}, list.PID
-	takeListeners := func(addrs []string) (listeners, error) {
+	takeListeners := func(addrs []string, listener func(*os.File) (net.Listener, error)) (listeners, error) {
 		all := listeners{}
 		for _, addr := range addrs {
 			f := take(addr)
-			ln, err := net.FileListener(f)
+			ln, err := listener(f)
 			f.Close()
 			if err != nil {
 				return nil, fmt.Errorf("inherited listener %s: %w", addr, err)
@@ -232,15 +233,15 @@ func (g *gateway) inherit() error {
 		return all, nil
 	}
 	var err error
-	if g.inherited, err = takeListeners(list.Listeners); err != nil {
+	if g.inherited, err = takeListeners(list.Listeners, http1.FileListener); err != nil {
 		return err
 	}
-	own, err := takeListeners(list.Admin)
+	own, err := takeListeners(list.Admin, net.FileListener)
 	if err != nil {
 		return err
 	}
 	g.admin.Inherit(own)
-	if own, err = takeListeners(list.MetricsAPI); err != nil {
+	if own, err = takeListeners(list.MetricsAPI, net.FileListener); err != nil {
 		return err
 	}
 	g.metricsAPI.Inherit(own)

@@ -1,6 +1,7 @@
 package http1
 
 import (
+	"context"
 	"net"
 	"os"
 	"sync/atomic"
@@ -25,7 +26,7 @@ func (l *failingListener) Accept() (net.Conn, error) {
 
 func TestAcceptSurvivesLackOfDescriptors(t *testing.T) {
 	for _, errno := range []error{syscall.EMFILE, syscall.ENFILE, syscall.ECONNABORTED} {
-		inner, err := net.Listen("tcp", "127.0.0.1:0")
+		inner, err := Listen(context.Background(), "127.0.0.1:0")
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -38,7 +39,7 @@ func TestAcceptSurvivesLackOfDescriptors(t *testing.T) {
 			t.Errorf("%v: %d", errno, resp.StatusCode)
 		}
 	}
-	inner, err := net.Listen("tcp", "127.0.0.1:0")
+	inner, err := Listen(context.Background(), "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -52,7 +53,7 @@ func TestAcceptSurvivesLackOfDescriptors(t *testing.T) {
 
 // With every descriptor taken, a client is told so instead of being left to wait.
 func TestRefusalWithoutDescriptors(t *testing.T) {
-	inner, err := net.Listen("tcp", "127.0.0.1:0")
+	inner, err := Listen(context.Background(), "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -88,7 +89,7 @@ func (l *shortListener) Accept() (net.Conn, error) {
 
 // A storm of connections is refused about as fast as it comes, not one a second.
 func TestRefusalsKeepUpWithAStorm(t *testing.T) {
-	inner, err := net.Listen("tcp", "127.0.0.1:0")
+	inner, err := Listen(context.Background(), "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -115,7 +116,7 @@ func TestRefusalsKeepUpWithAStorm(t *testing.T) {
 }
 
 func TestNamedListenerAndAddresses(t *testing.T) {
-	l, err := net.Listen("tcp", "127.0.0.1:0")
+	l, err := Listen(context.Background(), "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
 	}

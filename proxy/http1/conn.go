@@ -92,6 +92,15 @@ func addrPort(a net.Addr) netip.AddrPort {
 	return netip.AddrPort{}
 }
 
+func endpoints(nc net.Conn) (remote, local netip.AddrPort) {
+	if known, ok := nc.(interface {
+		endpoints() (remote, local netip.AddrPort)
+	}); ok {
+		return known.endpoints()
+	}
+	return addrPort(nc.RemoteAddr()), addrPort(nc.LocalAddr())
+}
+
 // Head is the request's head, valid until Handle returns.
 func (c *Conn) Head() *Head { return &c.head }
 
@@ -193,7 +202,7 @@ func (c *Conn) await(first bool) bool {
 		return true
 	}
 	var err error
-	if edges && in.raw != nil && c.watch.watches() {
+	if edges && in.raw != nil && c.watch.possible() {
 		err = c.serveInside()
 	} else {
 		if in.raw == nil { // it holds a buffer while it waits: a small one

@@ -48,7 +48,7 @@ func (c *Conn) insideFD(fd uintptr) bool {
 		}
 		// A short read took all there was: what comes next makes an edge. Only an end of the stream that came along with the
 		// bytes does not; the watcher tells of it, before or after c.drained is set.
-		if c.short && c.waitsForEdge() {
+		if c.short && c.watchNow() && c.waitsForEdge() {
 			return false
 		}
 	}

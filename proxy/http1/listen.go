@@ -3,6 +3,7 @@ package http1
 import (
 	"context"
 	"net"
+	"os"
 	"syscall"
 )
 
@@ -16,7 +17,20 @@ func Listen(ctx context.Context, addr string) (net.Listener, error) {
 	if inherits {
 		cfg.KeepAlive = -1
 	}
-	return cfg.Listen(ctx, "tcp", addr)
+	l, err := cfg.Listen(ctx, "tcp", addr)
+	if err != nil {
+		return nil, err
+	}
+	return accepting(l)
+}
+
+// FileListener is net.FileListener for a socket that Listen made, here or in another process.
+func FileListener(f *os.File) (net.Listener, error) {
+	l, err := net.FileListener(f)
+	if err != nil {
+		return nil, err
+	}
+	return accepting(l)
 }
 
 // acceptAtOnce ends the waiting of connections in the kernel for their first bytes: a listener that is to be closed must see them.

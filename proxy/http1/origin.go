@@ -118,7 +118,7 @@ func (s *Server) ServeStream(nc net.Conn, o Origin) {
 	}
 	c := newConn(s, nc, o)
 	c.stream = true
-	c.watch = startWatch(c)
+	c.startWatch()
 	if w, ok := nc.(stream); ok {
 		w.WhenGone(c.clientLeft)
 	}

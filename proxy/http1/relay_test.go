@@ -42,7 +42,7 @@ type front struct {
 
 func startFront(t testing.TB, s *Server) *front {
 	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
+	l, err := Listen(context.Background(), "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -1,6 +1,7 @@
 package http1
 
 import (
+	"context"
 	"io"
 	"net"
 	"testing"
@@ -136,7 +137,7 @@ func TestRecently(t *testing.T) {
 
 // Where clients speak TLS a refusal in cleartext would be a fault to them.
 func TestRefusedIsToldNothingInCleartext(t *testing.T) {
-	l, err := net.Listen("tcp", "127.0.0.1:0")
+	l, err := Listen(context.Background(), "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
 	}

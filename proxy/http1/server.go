@@ -78,10 +78,11 @@ func (s *Server) Conns() (open, active int) {
 }
 
 func (s *Server) start(nc net.Conn, l NamedListener) {
-	c := newConn(s, nc, Origin{Listener: l.Name, Remote: addrPort(nc.RemoteAddr()), Local: addrPort(nc.LocalAddr())})
+	remote, local := endpoints(nc)
+	c := newConn(s, nc, Origin{Listener: l.Name, Remote: remote, Local: local})
 	c.opener, c.sealed = l.Open, l.Encrypted
 	c.mayTurn = s.HTTP2 != nil
-	c.watch = startWatch(c)
+	c.startWatch()
 	c.fresh = true
 	s.fresh.Add(1)
 	s.mu.Lock()

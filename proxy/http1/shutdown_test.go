@@ -132,7 +132,7 @@ func TestShutdownOfAnIdleServerIsQuick(t *testing.T) {
 	if err := f.Shutdown(t.Context()); err != nil || time.Since(start) > time.Second {
 		t.Error(err, time.Since(start))
 	}
-	l, err := net.Listen("tcp", "127.0.0.1:0")
+	l, err := Listen(context.Background(), "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
 	}

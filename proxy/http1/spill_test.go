@@ -2,10 +2,10 @@ package http1
 
 import (
 	"bytes"
+	"context"
 	"crypto/tls"
 	"errors"
 	"io"
-	"net"
 	"os"
 	"runtime"
 	"runtime/debug"
@@ -211,7 +211,7 @@ func TestEncryptedRequestAllocatesLittle(t *testing.T) {
 	for size, most := range map[int]float64{100: 2, 12 << 10: 2, 60 << 10: 3} {
 		answer := okBody(strings.Repeat("x", size))
 		f, h := startRelay(t, echoServer(t, answer))
-		l, err := net.Listen("tcp", "127.0.0.1:0")
+		l, err := Listen(context.Background(), "127.0.0.1:0")
 		if err != nil {
 			t.Fatal(err)
 		}

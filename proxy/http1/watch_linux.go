@@ -3,7 +3,9 @@ package http1
 import (
 	"os"
 	"sync"
+	"sync/atomic"
 	"syscall"
+	"time"
 )
 
 // watcher tells connections that their client has left. Each connection is registered once, for EPOLLRDHUP edges only, so that
@@ -13,10 +15,15 @@ type watcher struct {
 	epoll *os.File
 	fd    int // of epoll; File.Fd would make it blocking
 
-	mu    sync.Mutex // guards what follows
-	slots []watchSlot
-	free  []int32
+	mu      sync.Mutex // guards what follows
+	slots   []watchSlot
+	free    []int32
+	pending []*Conn // of which those that still live are registered when sweep comes
+	sweep   *time.Timer
 }
+
+// watchLater is when a connection is registered that has not waited for its client before: most live shorter where each request has its own.
+const watchLater = 50 * time.Millisecond
 
 // watchSlot: an event carries the slot's index and generation, so that one fetched before its connection was closed cannot
 // reach the next connection with the same descriptor or slot.
@@ -25,11 +32,24 @@ type watchSlot struct {
 	generation int32
 }
 
-// watch identifies a registration.
-type watch struct{ slot, generation int32 }
+// watchID is a slot at the time of one generation.
+type watchID struct{ slot, generation int32 }
 
-// watches tells that clientLeft will be called.
-func (w watch) watches() bool { return w.slot >= 0 }
+// watch is where a connection stands with the watcher.
+type watch struct {
+	state atomic.Int32
+	id    watchID // guarded by the watcher's mutex
+}
+
+// The states of a watch.
+const (
+	unwatched    = iota // it cannot be, or is no more
+	watchPending        // it will be
+	watched
+)
+
+// possible tells that clientLeft will be called, now or after watchNow.
+func (w *watch) possible() bool { return w.state.Load() != unwatched }
 
 // rdhupEdge is EPOLLRDHUP|EPOLLET; EPOLLHUP and EPOLLERR always come.
 const rdhupEdge = syscall.EPOLLRDHUP | 1<<31
@@ -49,12 +69,67 @@ var theWatcher = sync.OnceValue(func() *watcher {
 	return w
 })
 
-func startWatch(c *Conn) watch {
+// startWatch begins to watch c, soon if it is one that may be over before.
+func (c *Conn) startWatch() {
 	w := theWatcher()
 	if w == nil || c.raw == nil {
-		return watch{-1, 0}
+		return
+	}
+	c.watch.state.Store(watchPending)
+	if _, soon := c.socket.(*acceptedConn); !soon {
+		c.watchNow()
+		return
 	}
 	w.mu.Lock()
+	defer w.mu.Unlock()
+	if len(w.pending) == 0 {
+		if w.sweep == nil {
+			w.sweep = time.AfterFunc(watchLater, w.watchPending)
+		} else {
+			w.sweep.Reset(watchLater)
+		}
+	}
+	w.pending = append(w.pending, c)
+}
+
+func (w *watcher) watchPending() {
+	w.mu.Lock()
+	pending := w.pending
+	w.pending = nil
+	w.mu.Unlock()
+	for _, c := range pending {
+		c.watchNow()
+	}
+}
+
+// watchNow ends the time that a watch is pending: a client that has left already is told of too. False when c is not watched then.
+func (c *Conn) watchNow() bool {
+	if c.watch.state.Load() == watched {
+		return true
+	}
+	w := theWatcher()
+	id, ok := w.take(c)
+	if !ok {
+		return false
+	}
+	added := false
+	_ = c.raw.Control(func(fd uintptr) {
+		event := syscall.EpollEvent{Events: rdhupEdge, Fd: id.slot, Pad: id.generation}
+		added = syscall.EpollCtl(w.fd, syscall.EPOLL_CTL_ADD, int(fd), &event) == nil
+	})
+	if !added {
+		c.stopWatch()
+	}
+	return added
+}
+
+// take gives a pending c a slot.
+func (w *watcher) take(c *Conn) (watchID, bool) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if !c.watch.state.CompareAndSwap(watchPending, watched) {
+		return watchID{}, false
+	}
 	if len(w.free) == 0 {
 		w.slots = append(w.slots, watchSlot{})
 		w.free = append(w.free, int32(len(w.slots)-1))
@@ -63,33 +138,25 @@ func startWatch(c *Conn) watch {
 	w.free = w.free[:len(w.free)-1]
 	s := &w.slots[i]
 	s.conn = c
-	id := watch{i, s.generation}
-	w.mu.Unlock()
-
-	added := false
-	_ = c.raw.Control(func(fd uintptr) {
-		event := syscall.EpollEvent{Events: rdhupEdge, Fd: id.slot, Pad: id.generation}
-		added = syscall.EpollCtl(w.fd, syscall.EPOLL_CTL_ADD, int(fd), &event) == nil
-	})
-	if !added {
-		stopWatch(id)
-		return watch{-1, 0}
-	}
-	return id
+	c.watch.id = watchID{i, s.generation}
+	return c.watch.id, true
 }
 
 // stopWatch is called before the descriptor is closed; closing it ends the registration in the kernel.
-func stopWatch(id watch) {
-	if id.slot < 0 {
+func (c *Conn) stopWatch() {
+	if !c.watch.possible() {
 		return
 	}
 	w := theWatcher()
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	s := &w.slots[id.slot]
+	if c.watch.state.Swap(unwatched) != watched {
+		return
+	}
+	s := &w.slots[c.watch.id.slot]
 	s.conn = nil
 	s.generation++
-	w.free = append(w.free, id.slot)
+	w.free = append(w.free, c.watch.id.slot)
 }
 
 func (w *watcher) run() {
@@ -109,14 +176,14 @@ func (w *watcher) run() {
 			return
 		}
 		for _, e := range events[:max(n, 0)] {
-			if c := w.lookup(watch{e.Fd, e.Pad}); c != nil {
+			if c := w.lookup(watchID{e.Fd, e.Pad}); c != nil {
 				c.clientLeft()
 			}
 		}
 	}
 }
 
-func (w *watcher) lookup(id watch) *Conn {
+func (w *watcher) lookup(id watchID) *Conn {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	if s := &w.slots[id.slot]; s.generation == id.generation {

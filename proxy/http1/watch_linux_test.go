@@ -8,16 +8,18 @@ import (
 func TestStaleEventReachesNobody(t *testing.T) {
 	a, _ := pair(t)
 	first := newConn(&Server{}, a, Origin{})
-	id := startWatch(first)
+	first.startWatch()
+	id := first.watch.id
 	w := theWatcher()
 	if w.lookup(id) != first {
 		t.Fatal("not registered")
 	}
-	stopWatch(id)
+	first.stopWatch()
 	b, _ := pair(t)
 	second := newConn(&Server{}, b, Origin{})
-	again := startWatch(second)
-	defer stopWatch(again)
+	second.startWatch()
+	again := second.watch.id
+	defer second.stopWatch()
 	if again.slot != id.slot {
 		t.Fatalf("slot %d, then %d", id.slot, again.slot)
 	}

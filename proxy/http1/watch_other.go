@@ -11,7 +11,7 @@ import (
 // watchEvery is how often connections are looked at where no epoll tells that the client has left.
 const watchEvery = 250 * time.Millisecond
 
-type watch struct{ conn *Conn }
+type watch struct{ on bool }
 
 // watched are all open connections; the goroutine that looks at them lives while there are any.
 var watched struct {
@@ -19,12 +19,14 @@ var watched struct {
 	conns map[*Conn]struct{}
 }
 
-// watches tells that clientLeft will be called.
-func (w watch) watches() bool { return w.conn != nil }
+// possible tells that clientLeft will be called.
+func (w *watch) possible() bool { return w.on }
 
-func startWatch(c *Conn) watch {
+func (c *Conn) watchNow() bool { return c.watch.on }
+
+func (c *Conn) startWatch() {
 	if c.raw == nil {
-		return watch{}
+		return
 	}
 	watched.mu.Lock()
 	defer watched.mu.Unlock()
@@ -35,16 +37,16 @@ func startWatch(c *Conn) watch {
 		go lookAround()
 	}
 	watched.conns[c] = struct{}{}
-	return watch{c}
+	c.watch.on = true
 }
 
-func stopWatch(id watch) {
-	if id.conn == nil {
+func (c *Conn) stopWatch() {
+	if !c.watch.on {
 		return
 	}
 	watched.mu.Lock()
 	defer watched.mu.Unlock()
-	delete(watched.conns, id.conn)
+	delete(watched.conns, c)
 }
 
 // lookAround peeks at each connection; a FIN behind unread bytes stays unseen.
