@@ -92,7 +92,7 @@ func addrPort(a net.Addr) netip.AddrPort {
 	return netip.AddrPort{}
 }
 
-// Head is the request's head, valid until Handle returns.
+// Head is the request's head, valid until Handle returns; slices that it gave before CopyBody are not valid after it.
 func (c *Conn) Head() *Head { return &c.head }
 
 // Body is the request's body.
