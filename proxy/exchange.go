@@ -365,6 +365,7 @@ func (x *Exchange) finish() {
 	if x.server.Learns() {
 		first = x.first
 	}
+	x.subject = subject{} // lies in a buffer that CopyBody may give back
 	x.up.WhenWhole(x.whole)
 	if _, err := x.conn.CopyBody(x.up, idle, first); err != nil {
 		x.cut(err)

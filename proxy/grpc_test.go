@@ -164,7 +164,7 @@ func wantsGRPC(t *testing.T, res *http.Response, body string, code int, reason s
 // A call that sluice refuses is answered in gRPC, over HTTP/2 as over HTTP/1.1, and logged with its HTTP status.
 func TestGRPCRefusals(t *testing.T) {
 	g, c := grpcGateway(t, balancer.DefaultConfig(), h2c())
-	for _, row := range []struct {
+	for n, row := range []struct {
 		change func(r *RouteConfig)
 		code   int
 		reason string
@@ -184,7 +184,7 @@ func TestGRPCRefusals(t *testing.T) {
 			t.Fatal(err)
 		}
 		wantsGRPC(t, res, body, row.code, row.reason)
-		if line := g.line(1, "reason", row.reason); line["status"] != row.status {
+		if line := g.line(n+1, "reason", row.reason); line["status"] != row.status {
 			t.Errorf("logged %v", line)
 		}
 	}

@@ -12,8 +12,9 @@ import (
 // server is the connections to one server of an upstream. It is what a balancer.Server is attached to.
 type server struct {
 	*http1.Transport
-	up   *Upstream
-	addr string
+	up      *Upstream
+	addr    string
+	dialing *dialing
 
 	mu     sync.Mutex    // guards what follows
 	h2     *http2.Client // nil: not used yet
@@ -22,7 +23,7 @@ type server struct {
 }
 
 func newServer(u *Upstream, addr string) *server {
-	s := &server{up: u, addr: addr}
+	s := &server{up: u, addr: addr, dialing: newDialing()}
 	s.Transport = http1.NewTransport(addr, s.transport(u.cfg.Load()))
 	return s
 }
@@ -43,8 +44,8 @@ func (s *server) configure(cfg *UpstreamConfig, another bool) {
 // dial asks for the dialer each time: a server that is added while the configuration changes must not keep the old one.
 func (s *server) dial(ctx context.Context) (net.Conn, error) {
 	d := s.up.dialer.Load()
-	if !d.http2() {
-		return d.dial(ctx, s.addr)
+	if !d.http2() { // whose streams are at hand, and whose connections are dialed apart
+		return s.dialing.dial(ctx, d, s.addr)
 	}
 	c, err := s.client(d)
 	if err != nil {

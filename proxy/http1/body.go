@@ -203,7 +203,12 @@ func (b *Body) next(scratch []byte, limit int) ([]byte, error) {
 			}
 			continue
 		}
-		if err := b.in.read(b.timeout); err != nil {
+		if b.lulls() {
+			err = b.in.first(b.timeout)
+		} else {
+			err = b.in.read(b.timeout)
+		}
+		if err != nil {
 			if err = b.readFailed(err); err != nil {
 				return nil, err
 			}

@@ -3,6 +3,7 @@ package http1
 import "sync"
 
 const (
+	headSize  = 1 << 10  // a head that is done with, but for the log
 	slowSize  = 4 << 10  // a head that comes in pieces waits in this
 	outSize   = 8 << 10  // a response head and a short body
 	inSize    = 16 << 10 // one read of a head or a small response
@@ -12,18 +13,25 @@ const (
 	smallCopy = 4 << 10  // payloads up to this are copied behind the head, longer ones are written from where they lie
 )
 
-// Buffers are held while a message is under way; an idle connection has none.
+// fewFields are as many as most requests have.
+const fewFields = 24
+
+// Buffers are held while a message is under way; an idle connection has none, and a silent stream next to none (lull.go).
 var (
+	headPool  = sync.Pool{New: func() any { return new([headSize]byte) }}
 	slowPool  = sync.Pool{New: func() any { return new([slowSize]byte) }}
 	outPool   = sync.Pool{New: func() any { return new([outSize]byte) }}
 	inPool    = sync.Pool{New: func() any { return new([inSize]byte) }}
 	bigPool   = sync.Pool{New: func() any { return new([bigSize]byte) }}
+	fewPool   = sync.Pool{New: func() any { return new([fewFields]field) }}
 	fieldPool = sync.Pool{New: func() any { return new([defaultMaxFields]field) }}
 )
 
 // takeBuffer gives a buffer of at least n bytes.
 func takeBuffer(n int) []byte {
 	switch {
+	case n <= headSize:
+		return headPool.Get().(*[headSize]byte)[:]
 	case n <= slowSize:
 		return slowPool.Get().(*[slowSize]byte)[:]
 	case n <= outSize:
@@ -39,6 +47,8 @@ func takeBuffer(n int) []byte {
 // giveBuffer takes back what takeBuffer gave, whatever became of its length; others go to the collector.
 func giveBuffer(b []byte) {
 	switch cap(b) {
+	case headSize:
+		headPool.Put((*[headSize]byte)(b[:headSize]))
 	case slowSize:
 		slowPool.Put((*[slowSize]byte)(b[:slowSize]))
 	case outSize:
@@ -52,8 +62,14 @@ func giveBuffer(b []byte) {
 
 func takeFields() []field { return fieldPool.Get().(*[defaultMaxFields]field)[:0] }
 
+func takeFew() []field { return fewPool.Get().(*[fewFields]field)[:0] }
+
+// giveFields takes back what takeFields or takeFew gave.
 func giveFields(f []field) {
-	if cap(f) == defaultMaxFields {
+	switch cap(f) {
+	case fewFields:
+		fewPool.Put((*[fewFields]field)(f[:fewFields]))
+	case defaultMaxFields:
 		fieldPool.Put((*[defaultMaxFields]field)(f[:defaultMaxFields]))
 	}
 }

@@ -101,7 +101,7 @@ func endpoints(nc net.Conn) (remote, local netip.AddrPort) {
 	return addrPort(nc.RemoteAddr()), addrPort(nc.LocalAddr())
 }
 
-// Head is the request's head, valid until Handle returns.
+// Head is the request's head, valid until Handle returns; slices that it gave before CopyBody are not valid after it.
 func (c *Conn) Head() *Head { return &c.head }
 
 // Body is the request's body.

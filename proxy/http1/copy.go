@@ -6,7 +6,8 @@ import (
 )
 
 // CopyBody sends the body of u's response to the client, each read as it comes: an event of a stream is not held back for the next.
-// The last bytes may be held for Finish to send with the end of the message; for a client that is slow to take them see ahead.go.
+// The last bytes may be held for Finish to send with the end of the message; for a client that is slow to take them see ahead.go,
+// for a server that is silent lull.go.
 // idle bounds the silence of the server, 0 = no bound.
 // first, unless nil, is called when the first of them have come. n is the number of body bytes taken from the server.
 // Errors: ErrUpstream (the response was cut or bad: Abort, if that was not done), ErrClient, or bare ErrCanceled.
@@ -52,7 +53,7 @@ func (c *Conn) CopyBody(u *UpConn, idle time.Duration, first func()) (n int64, e
 				scratch = takeBuffer(bigSize)
 			}
 			if b.kind != bodyLength {
-				c.out.release() // a stream may be silent for long
+				c.lull()
 			}
 			view, err = b.next(scratch, maxInt)
 			c.out.take()

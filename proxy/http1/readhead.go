@@ -9,7 +9,7 @@ import (
 )
 
 // ReadHead reads the next response head: interim ones (status below 200, at most 10) as well as the final one, valid until the next
-// ReadHead or the end of the exchange. Errors: ErrFirstByteTimeout, ErrServerClosed, *ProtocolError, ErrCanceled, and that of the
+// ReadHead, CopyBody or the end of the exchange. Errors: ErrFirstByteTimeout, ErrServerClosed, *ProtocolError, ErrCanceled, and that of the
 // request body when it could not be read on (BodyErr).
 func (u *UpConn) ReadHead(method []byte) (*Head, error) {
 	in := &u.in
@@ -177,6 +177,7 @@ func (u *UpConn) accept(n int) (*Head, error) {
 	}
 	if u.sent { // else its rest is still on its way
 		u.out.release()
+		u.out.parts = [3][]byte{}
 	}
 	u.body.reset(in, h, u.cfg.Idle)
 	return h, nil
