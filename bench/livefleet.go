@@ -103,18 +103,18 @@ func (v *liveVariant) start(ctx context.Context, place livePlace) error {
 	if place.image != "" {
 		v.owner = fmt.Sprintf("%s-%s", place.image, filepath.Base(own.dir))
 	}
-	port, err := freePort()
+	ports, err := freePorts(1)
 	if err != nil {
 		return err
 	}
 	admin, file := "unix:"+filepath.Join(own.dir, "admin.sock"), filepath.Join(own.dir, "config.toml")
-	if err := os.WriteFile(file, []byte(v.config(port, admin, place.image)), 0o644); err != nil {
+	if err := os.WriteFile(file, []byte(v.config(ports[0], admin, place.image)), 0o644); err != nil {
 		return err
 	}
 	if v.gateway, err = own.launch(ctx, file, settings{admin: admin}); err != nil {
 		return err
 	}
-	if v.client, err = newClient(fmt.Sprintf("http://127.0.0.1:%d/", port), v.plan.timeout()); err != nil {
+	if v.client, err = newClient(fmt.Sprintf("http://127.0.0.1:%d/", ports[0]), v.plan.timeout()); err != nil {
 		return err
 	}
 	ctx, cancel := context.WithTimeout(ctx, v.plan.setup.Start*3+2*time.Minute)

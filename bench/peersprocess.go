@@ -46,11 +46,12 @@ func (b *peersBench) start(ctx context.Context, p peer, w workload) (*peerProces
 	if front != &s.Port {
 		ports = append(ports, front)
 	}
-	var err error
-	for _, port := range ports {
-		if *port, err = freePort(); err != nil {
-			return nil, err
-		}
+	free, err := freePorts(len(ports))
+	if err != nil {
+		return nil, err
+	}
+	for i, port := range ports {
+		*port = free[i]
 	}
 	if s.Dir, err = os.MkdirTemp(b.dir, p.name+"-"); err != nil {
 		return nil, err

@@ -259,14 +259,11 @@ func startSoakGateway(ctx context.Context, w *workshop, screen io.Writer) (*targ
 	if err := w.build(ctx, screen); err != nil {
 		return nil, err
 	}
-	port, err := freePort()
+	ports, err := freePorts(2)
 	if err != nil {
 		return nil, err
 	}
-	adminPort, err := freePort()
-	if err != nil {
-		return nil, err
-	}
+	port, adminPort := ports[0], ports[1]
 	t := &target{url: fmt.Sprintf("http://127.0.0.1:%d/", port), book: filepath.Join(w.dir, "delivered")}
 	if err := os.WriteFile(t.book, nil, 0o644); err != nil {
 		return nil, err
