@@ -53,7 +53,6 @@ type State struct {
 	// Law is what the law alone would have decided. Wanted is another number where one that stays is better (Levels).
 	Law int
 
-	need     int // replicas for what the law last expected, whatever it holds
 	begun    bool
 	at       time.Time        // of the last call
 	upAt     time.Time        // of the last step up
@@ -145,8 +144,8 @@ func Decide(s Sizing, st State, sig Signal, now time.Time) (State, Decision) {
 	return st, s.result(bounded, why, code)
 }
 
-// follow is the law, or where keeping a number of replicas has been better that number and what is needed at the moment: then the law's
-// hold has nothing more to give.
+// follow is the law, or where keeping a number of replicas has been better that number, and what the law needed within cooldown_down: its
+// longer holds have nothing more to give then.
 func (st *State) follow(s Sizing, sig Signal, now time.Time, low, high int) (want int, why, code string) {
 	current, law := st.Wanted, st.Law
 	st.Wanted = law
@@ -159,10 +158,11 @@ func (st *State) follow(s Sizing, sig Signal, now time.Time, low, high int) (wan
 	switch {
 	case code == "stale":
 		want = max(want, current)
-	case kept > 0 && want > 0 && code != "starting" && max(kept, st.need) != want:
-		want = max(kept, st.need)
-		st.Demand = want
-		why, code = join(why, "keeping "+replicas(kept)+" has been better"), "kept"
+	case kept > 0 && want > 0 && code != "starting":
+		if n := max(kept, min(st.Law, st.most(now, s.CooldownDown))); n != want {
+			want, st.Demand = n, n
+			why, code = join(why, "keeping "+replicas(kept)+" has been better"), "kept"
+		}
 	}
 	if law == current && st.Law == want {
 		return want, why, code // weigh has kept to the limits of a step
@@ -195,7 +195,6 @@ func (st *State) weigh(s Sizing, sig Signal, now time.Time) (want int, why, code
 			st.Learned = st.Learned.learn(s, sig)
 		}
 		need, why, code = s.leadTime(&st.Learned, sig)
-		st.need = need
 		hold, small = s.holds(&st.Learned, sig)
 		if s.Min == 0 && sig.Idle >= s.ToZeroAfter {
 			need = 0

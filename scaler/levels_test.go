@@ -154,6 +154,24 @@ func TestKeptWithinBounds(t *testing.T) {
 	}
 }
 
+// What the law adds to the number that is kept goes after cooldown_down, not at once and not after the law's longer hold.
+func TestKeptAndCooldown(t *testing.T) {
+	h := keeping(t, lawful, 7)
+	busy := Signal{Length: time.Second, InFlight: 20, Ready: 7, Slots: 2, Start: time.Second}
+	if got := h.step(busy); got != 10 {
+		t.Fatalf("%d (%s) for 20 in flight", got, h.last.Reason)
+	}
+	quiet := Signal{Length: time.Second, InFlight: .1, Ready: 10, Slots: 2, Start: time.Second}
+	for i := range 29 {
+		if got := h.step(quiet); got != 10 {
+			t.Fatalf("%d (%s) after %d s", got, h.last.Reason, i+1)
+		}
+	}
+	if got := h.step(quiet); got != 7 || h.last.Code != "kept" {
+		t.Errorf("%d (%s) after 30 s", got, h.last.Reason)
+	}
+}
+
 // Nothing is let go while not every gateway was heard, and a stop to zero is not prevented.
 func TestKeptAndLetGo(t *testing.T) {
 	h := keeping(t, lawful, 7)
