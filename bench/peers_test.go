@@ -309,3 +309,20 @@ func TestUsageIsOfTheWholeTree(t *testing.T) {
 	}
 	t.Error("the child's work was not seen")
 }
+
+func TestFullTable(t *testing.T) {
+	dir := t.TempDir()
+	if hint := fullTable(dir); hint != "" {
+		t.Errorf("without figures: %q", hint)
+	}
+	for count, full := range map[string]bool{"900\n": false, "950\n": true, "x": false} {
+		for name, text := range map[string]string{"nf_conntrack_count": count, "nf_conntrack_max": "1000\n"} {
+			if err := os.WriteFile(filepath.Join(dir, name), []byte(text), 0o600); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if hint := fullTable(dir); full != strings.Contains(hint, "950 of 1000") {
+			t.Errorf("%q: %q", count, hint)
+		}
+	}
+}

@@ -5,6 +5,10 @@ import (
 	"crypto/tls"
 	"errors"
 	"fmt"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
 	"time"
 )
 
@@ -97,10 +101,29 @@ func (b *peersBench) with(ctx context.Context, p peer, w workload, measure func(
 // check wants answers, and all of them right.
 func (f loadFigures) check() error {
 	if len(f.errors) > 0 {
-		return fmt.Errorf("%d answers were right, but%s", f.requests, list(f.errors))
+		return fmt.Errorf("%d answers were right, but%s%s", f.requests, list(f.errors), fullTable("/proc/sys/net/netfilter"))
 	}
 	if f.requests == 0 {
 		return errors.New("no request was answered")
 	}
 	return nil
+}
+
+// fullTable is a hint where the kernel follows about as many connections as it can, and drops the first packet of others: it remembers
+// each for two minutes after its end, and a row with a connection for each request makes thousands a second. dir holds its figures.
+func fullTable(dir string) string {
+	var figures [2]int
+	for i, name := range []string{"nf_conntrack_count", "nf_conntrack_max"} {
+		text, err := os.ReadFile(filepath.Join(dir, name))
+		if err != nil {
+			return "" // it follows none
+		}
+		if figures[i], err = strconv.Atoi(strings.TrimSpace(string(text))); err != nil {
+			return ""
+		}
+	}
+	if now, most := figures[0], figures[1]; now > most*9/10 {
+		return fmt.Sprintf("; the kernel's table of connections is full (%d of %d, sysctl net.netfilter.nf_conntrack_max): wait for two minutes", now, most)
+	}
+	return ""
 }
