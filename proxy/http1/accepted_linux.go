@@ -1,6 +1,7 @@
 package http1
 
 import (
+	"errors"
 	"io"
 	"net"
 	"net/netip"
@@ -82,14 +83,8 @@ func (c *acceptedConn) enter() (*polled, error) {
 	}
 	p := &polled{file: os.NewFile(uintptr(c.fd), "client")}
 	p.raw, _ = p.file.SyscallConn()
-	if err := p.file.SetReadDeadline(c.readAt); err != nil { // the poller has not taken it
-		return nil, err
-	}
-	if !c.writeAt.IsZero() {
-		_ = p.file.SetWriteDeadline(c.writeAt)
-	}
-	c.waits.Store(p)
-	return p, nil
+	c.waits.Store(p) // also if the poller does not take it: the file closes the descriptor
+	return p, errors.Join(p.file.SetReadDeadline(c.readAt), p.file.SetWriteDeadline(c.writeAt))
 }
 
 // ended is net.ErrClosed once Close was called. mu is held.
@@ -103,15 +98,16 @@ func (c *acceptedConn) ended() error {
 // Close implements net.Conn. Who waits is woken; the descriptor is closed when the last callback has returned.
 func (c *acceptedConn) Close() error {
 	c.mu.Lock()
-	defer c.mu.Unlock()
-	if c.closed {
-		return net.ErrClosed
-	}
+	ended := c.ended()
 	c.closed = true
+	c.mu.Unlock()
+	if ended != nil {
+		return ended
+	}
 	if p := c.waits.Load(); p != nil && c.users.Load() > 1 {
 		_ = p.file.SetDeadline(longAgo)
 	}
-	c.leave()
+	c.leave() // without mu: it waits for callbacks, which may move deadlines
 	return nil
 }
 
@@ -180,33 +176,24 @@ func (c *acceptedConn) SyscallConn() (syscall.RawConn, error) { return rawAccept
 type rawAccepted struct{ c *acceptedConn }
 
 // Read implements syscall.RawConn.
-func (r rawAccepted) Read(f func(fd uintptr) bool) error {
-	p := r.c.waits.Load()
-	if p == nil {
-		if done, err := r.c.try(f); done || err != nil {
-			return err
-		}
-		var err error
-		if p, err = r.c.poll(); err != nil {
-			return err
-		}
-	}
-	return r.c.waited(p.raw.Read(f))
-}
+func (r rawAccepted) Read(f func(fd uintptr) bool) error { return r.c.call(f, syscall.RawConn.Read) }
 
 // Write implements syscall.RawConn.
-func (r rawAccepted) Write(f func(fd uintptr) bool) error {
-	p := r.c.waits.Load()
+func (r rawAccepted) Write(f func(fd uintptr) bool) error { return r.c.call(f, syscall.RawConn.Write) }
+
+// call calls f until it is true: once past the poller, and after that in the poller's Read or Write.
+func (c *acceptedConn) call(f func(fd uintptr) bool, wait func(syscall.RawConn, func(fd uintptr) bool) error) error {
+	p := c.waits.Load()
 	if p == nil {
-		if done, err := r.c.try(f); done || err != nil {
+		done, err := c.try(f)
+		if done || err != nil {
 			return err
 		}
-		var err error
-		if p, err = r.c.poll(); err != nil {
+		if p, err = c.poll(); err != nil {
 			return err
 		}
 	}
-	return r.c.waited(p.raw.Write(f))
+	return c.waited(wait(p.raw, f))
 }
 
 // Control implements syscall.RawConn.

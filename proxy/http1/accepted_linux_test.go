@@ -6,6 +6,7 @@ import (
 	"io"
 	"net"
 	"os"
+	"runtime"
 	"strings"
 	"syscall"
 	"testing"
@@ -200,5 +201,39 @@ func TestAcceptedConnLeft(t *testing.T) {
 		}
 	case <-time.After(10 * time.Second):
 		t.Fatal("nobody was told")
+	}
+}
+
+// Close may wait for a callback, which may move a deadline meanwhile.
+func TestAcceptedConnClosedInCallback(t *testing.T) {
+	c, _ := acceptOne(t, "x")
+	raw, _ := c.SyscallConn()
+	b := make([]byte, 1)
+	if _, err := c.Read(b); err != nil {
+		t.Fatal(err)
+	}
+	calls := 0
+	ended, closed := make(chan error, 1), make(chan error, 1)
+	go func() {
+		ended <- raw.Read(func(uintptr) bool {
+			if calls++; calls == 1 {
+				return false // into the poller
+			}
+			go func() { closed <- c.Close() }()
+			for c.SetReadDeadline(time.Now().Add(time.Hour)) == nil {
+				runtime.Gosched()
+			}
+			return true
+		})
+	}()
+	for what, done := range map[string]chan error{"callback": ended, "Close": closed} {
+		select {
+		case err := <-done:
+			if err != nil && !errors.Is(err, net.ErrClosed) {
+				t.Errorf("%s: %v", what, err)
+			}
+		case <-time.After(10 * time.Second):
+			t.Fatalf("%s does not end", what)
+		}
 	}
 }
