@@ -154,6 +154,9 @@ func writeExplanation(w io.Writer, e admin.Explanation, running bool) {
 	}
 	if e.Upstream != "" {
 		text := fmt.Sprintf("%s, asked for %s", e.Upstream, e.Target)
+		if e.Speaks != "" {
+			text += " by " + e.Speaks
+		}
 		if e.ProxyProtocol != "" {
 			text += ", after a PROXY protocol header " + e.ProxyProtocol
 		}

@@ -128,3 +128,20 @@ health_check = { grpc = "pkg.S", interval = "50ms" }
 	status.Store(1)
 	s.waitReplicas("a", 1, 20*time.Second)
 }
+
+func TestServersProtocolIsExplained(t *testing.T) {
+	for keys, want := range map[string]string{
+		``:                                    "u, asked for /x\n",
+		`tls = true`:                          "u, asked for /x by HTTP/1.1 over TLS\n",
+		`tls = { verify = false }`:            "u, asked for /x by HTTP/1.1 over TLS, certificates not verified\n",
+		`protocol = "h2c"`:                    "u, asked for /x by HTTP/2 without TLS\n",
+		"protocol = \"h2\"\ntls = true":       "u, asked for /x by HTTP/2 over TLS\n",
+		"tls = { on = false }":                "u, asked for /x\n",
+		"proxy_protocol = \"v1\"\ntls = true": "u, asked for /x by HTTP/1.1 over TLS, after a PROXY protocol header v1\n",
+	} {
+		s := prepare(t, "[[route]]\nupstream = \"u\"\n[upstream.u]\nservers = [\"a.example:443\"]\n"+keys+"\n")
+		if code, out, errs := commandOutput(t, "explain", "-c", s.file, "http://a/x"); code != exitOK || !strings.Contains(out, want) {
+			t.Errorf("%s: %d %s%s", keys, code, out, errs)
+		}
+	}
+}
