@@ -72,7 +72,7 @@ func (a *acceptor) acceptFD(fd uintptr) bool {
 			unix.SOCK_CLOEXEC|unix.SOCK_NONBLOCK, 0, 0)
 		switch errno {
 		case 0:
-			a.fd, a.remote, a.err = int(n), socketAddr(&from), nil
+			a.fd, a.remote, a.err = int(n), socketAddr(n, &from), nil
 		case syscall.EAGAIN:
 			return false
 		case syscall.EINTR:
@@ -88,11 +88,11 @@ func localAddr(fd int) netip.AddrPort {
 	var own unix.RawSockaddrAny
 	size := uint32(unsafe.Sizeof(own))
 	_, _, _ = syscall.RawSyscall(unix.SYS_GETSOCKNAME, uintptr(fd), uintptr(unsafe.Pointer(&own)), uintptr(unsafe.Pointer(&size)))
-	return socketAddr(&own)
+	return socketAddr(uintptr(fd), &own)
 }
 
-// socketAddr is the address in sa; IPv4 is never in its IPv6 form. Not valid when it is none of TCP.
-func socketAddr(sa *unix.RawSockaddrAny) netip.AddrPort {
+// socketAddr is the address in sa, which the socket fd gave; IPv4 is never in its IPv6 form. Not valid when it is none of TCP.
+func socketAddr(fd uintptr, sa *unix.RawSockaddrAny) netip.AddrPort {
 	switch sa.Addr.Family {
 	case unix.AF_INET:
 		in := (*unix.RawSockaddrInet4)(unsafe.Pointer(sa))
@@ -101,7 +101,7 @@ func socketAddr(sa *unix.RawSockaddrAny) netip.AddrPort {
 		in := (*unix.RawSockaddrInet6)(unsafe.Pointer(sa))
 		addr := netip.AddrFrom16(in.Addr).Unmap()
 		if in.Scope_id != 0 && addr.Is6() {
-			addr = addr.WithZone(zone(int(in.Scope_id)))
+			addr = addr.WithZone(zone(fd, in.Scope_id))
 		}
 		return netip.AddrPortFrom(addr, hostOrder(in.Port))
 	}
@@ -113,12 +113,15 @@ func hostOrder(port uint16) uint16 {
 	return uint16(b[0])<<8 | uint16(b[1])
 }
 
-// zone is the name of the interface that a link-local address is valid on.
-func zone(index int) string {
-	if i, err := net.InterfaceByIndex(index); err == nil {
-		return i.Name
+// zone is the name of the interface that a link-local address is valid on. The socket is asked: net.InterfaceByIndex reads all that
+// the system has, for each connection.
+func zone(fd uintptr, index uint32) string {
+	var r unix.Ifreq
+	r.SetUint32(index)
+	if unix.IoctlIfreq(int(fd), unix.SIOCGIFNAME, &r) == nil {
+		return r.Name()
 	}
-	return strconv.Itoa(index)
+	return strconv.FormatUint(uint64(index), 10)
 }
 
 // Addr implements net.Listener.

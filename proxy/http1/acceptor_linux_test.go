@@ -4,9 +4,14 @@ import (
 	"context"
 	"errors"
 	"net"
+	"net/netip"
 	"os"
+	"syscall"
 	"testing"
 	"time"
+	"unsafe"
+
+	"golang.org/x/sys/unix"
 )
 
 // An accepted connection knows the addresses that package net would tell.
@@ -89,4 +94,40 @@ func TestAcceptorEnds(t *testing.T) {
 		t.Fatal(err)
 	}
 	nc.Close()
+}
+
+// The zone of a link-local address is its interface, as package net names it, and costs next to nothing: it is asked for with each
+// connection.
+func TestAcceptedZone(t *testing.T) {
+	all, err := net.Interfaces()
+	if err != nil || len(all) == 0 {
+		t.Fatalf("%v, %v", all, err)
+	}
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	raw, err := l.(syscall.Conn).SyscallConn()
+	if err != nil {
+		t.Fatal(err)
+	}
+	given := func(index int) (ap netip.AddrPort) {
+		var sa unix.RawSockaddrAny
+		in := (*unix.RawSockaddrInet6)(unsafe.Pointer(&sa))
+		in.Family, in.Addr, in.Scope_id = unix.AF_INET6, [16]byte{0xfe, 0x80, 15: 1}, uint32(index)
+		_ = raw.Control(func(fd uintptr) { ap = socketAddr(fd, &sa) })
+		return ap
+	}
+	for _, i := range all {
+		if want := (&net.TCPAddr{IP: net.ParseIP("fe80::1"), Zone: i.Name}).AddrPort(); given(i.Index) != want {
+			t.Errorf("%v, not %v", given(i.Index), want)
+		}
+	}
+	if got := given(1 << 30).Addr().Zone(); got != "1073741824" {
+		t.Errorf("zone %q of no interface", got)
+	}
+	if n := testing.AllocsPerRun(100, func() { given(all[0].Index) }); n > 10 {
+		t.Errorf("%v allocations", n)
+	}
 }
