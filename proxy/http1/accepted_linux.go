@@ -58,15 +58,17 @@ func (c *acceptedConn) use() bool {
 	}
 }
 
-func (c *acceptedConn) leave() {
+// leave closes the descriptor if nobody is left.
+func (c *acceptedConn) leave() (last bool) {
 	if c.users.Add(-1) > 0 {
-		return
+		return false
 	}
 	if p := c.waits.Load(); p != nil {
 		_ = p.file.Close()
-		return
+	} else {
+		_, _, _ = syscall.RawSyscall(unix.SYS_CLOSE, uintptr(c.fd), 0, 0) // sockets never block in it
 	}
-	_, _, _ = syscall.RawSyscall(unix.SYS_CLOSE, uintptr(c.fd), 0, 0) // sockets never block in it
+	return true
 }
 
 // poll makes the connection wait in the poller from now on.
@@ -104,10 +106,12 @@ func (c *acceptedConn) Close() error {
 	if ended != nil {
 		return ended
 	}
-	if p := c.waits.Load(); p != nil && c.users.Load() > 1 {
-		_ = p.file.SetDeadline(longAgo)
+	if c.leave() { // without mu: it waits for callbacks, which may move deadlines
+		return nil
 	}
-	c.leave() // without mu: it waits for callbacks, which may move deadlines
+	if p := c.waits.Load(); p != nil {
+		_ = p.file.SetDeadline(longAgo) // it may have been closed meanwhile
+	}
 	return nil
 }
 

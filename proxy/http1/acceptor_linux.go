@@ -38,7 +38,10 @@ func accepting(l net.Listener) (net.Listener, error) {
 		return nil, err
 	}
 	a := &acceptor{file: file, addr: tcp.Addr()}
-	if a.raw, err = file.SyscallConn(); err != nil {
+	if a.raw, err = file.SyscallConn(); err == nil {
+		err = file.SetReadDeadline(time.Time{}) // fails if the poller has not taken it
+	}
+	if err != nil {
 		return nil, errors.Join(err, file.Close())
 	}
 	if own := addrPort(a.addr); !own.Addr().IsUnspecified() {
