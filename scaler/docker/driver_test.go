@@ -111,7 +111,9 @@ func TestStopGraceAndStopping(t *testing.T) {
 	o.Container.StopGrace = 1500 * time.Millisecond // the engine counts in whole seconds: 2
 	d := b.driver(o)
 	b.scale(d, 1)
-	id := b.list(d)[0].ID
+	first := b.list(d)[0]
+	get(t, first.Addr) // before that it would heed SIGTERM
+	id := first.ID
 	began := time.Now()
 	b.scale(d, 1, id) // its number is not free before it is gone
 	if took := time.Since(began); took > 1500*time.Millisecond {
