@@ -16,6 +16,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"sluice/proxy/certs/certstest"
 )
 
 // built is the real program, built once for all tests that run it.
@@ -129,11 +131,13 @@ func start(t *testing.T) *gateway {
 	}))
 	t.Cleanup(signals.Close)
 	folder := t.TempDir()
-	addrs := freeAddrs(t, 3)
-	listen, admin, metrics := addrs[0], addrs[1], addrs[2]
+	addrs := freeAddrs(t, 4)
+	listen, secure, admin, metrics := addrs[0], addrs[1], addrs[2], addrs[3]
+	cert, key := certstest.New(t).Write(folder, "demo", certstest.Want{Hosts: []string{"demo.example"}})
 	file := filepath.Join(folder, "config.toml")
 	write(t, file, fmt.Sprintf(`
 listen = [%q]
+tls = { listen = [%q], certificates = [{ cert = %q, key = %q }] }
 pid = %q
 log.access = "off"
 drain_timeout = "2s"
@@ -150,7 +154,7 @@ queue = { size = 2, timeout = "5s" }
 health_check = { path = "/healthz", interval = "200ms" }
 circuit_breaker = { failure_ratio = 0.9 }
 scale = { min = 1, max = 2, queued_per_replica = 1, signals = { preset = "ollama", port = %s, path = "/", queue = "queue", task_queue = "tasks", running = "running", cache_usage = "cache", vector_collections = "collections", vector_pending_operations = "pending" } }
-`, listen, filepath.Join(folder, "sluice.pid"), admin, metrics, signals.URL[strings.LastIndexByte(signals.URL, ':')+1:]))
+`, listen, secure, cert, key, filepath.Join(folder, "sluice.pid"), admin, metrics, signals.URL[strings.LastIndexByte(signals.URL, ':')+1:]))
 	g := &gateway{process: run(t, binary(t), "run", "-c", file), t: t, address: metrics, admin: admin}
 	within(t, "sluice is ready", func() bool {
 		select {
