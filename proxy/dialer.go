@@ -51,6 +51,24 @@ func (d *Dialer) Plain() bool { return d.tls == nil && d.err == nil && !d.http2(
 
 func (d *Dialer) http2() bool { return d.protocol == ProtocolH2 || d.protocol == ProtocolH2C }
 
+// speaks says in words how servers are reached; "" by HTTP/1.1 without TLS.
+func (d *Dialer) speaks() string {
+	if d.Plain() {
+		return ""
+	}
+	text := "HTTP/1.1"
+	if d.http2() {
+		text = "HTTP/2"
+	}
+	switch {
+	case d.cfg.Off():
+		return text + " without TLS"
+	case !d.cfg.Verify:
+		return text + " over TLS, certificates not verified"
+	}
+	return text + " over TLS"
+}
+
 // same tells that both reach servers in the same way.
 func (d *Dialer) same(o *Dialer) bool {
 	if d.protocol != o.protocol || d.cfg != o.cfg || d.err != nil || o.err != nil {

@@ -81,28 +81,11 @@ func (t *Table) Explain(q Question) Explanation {
 		e.Answer = fmt.Sprintf("respond %d with %d bytes", r.respond.Status, len(r.respond.Body))
 	default:
 		e.Upstream = r.cfg.Upstream
-		cfg := r.upstream.cfg.Load()
-		e.Speaks, e.ProxyProtocol = cfg.speaks(), cfg.ProxyProtocol
+		e.Speaks = r.upstream.Dialer().speaks()
+		e.ProxyProtocol = r.upstream.cfg.Load().ProxyProtocol
 		e.Target = string(r.target(nil, head.Target(), head.Path(), x.subject.path))
 	}
 	return e
-}
-
-// speaks says in words how servers are reached; "" by HTTP/1.1 without TLS.
-func (c *UpstreamConfig) speaks() string {
-	name := "HTTP/1.1"
-	if c.Protocol == ProtocolH2 || c.Protocol == ProtocolH2C {
-		name = "HTTP/2"
-	}
-	switch {
-	case c.TLS.Off() && name == "HTTP/1.1":
-		return ""
-	case c.TLS.Off():
-		return name + " without TLS"
-	case !c.TLS.Verify:
-		return name + " over TLS, certificates not verified"
-	}
-	return name + " over TLS"
 }
 
 // head makes the head that such a request would have.

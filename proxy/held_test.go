@@ -23,13 +23,7 @@ func TestHeldStreamsHoldLittle(t *testing.T) {
 	if raceEnabled {
 		stackMax *= 2
 	}
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer l.Close()
-	h := &heldStreams{t: t, servers: l, gateway: newGateway(t, balancer.DefaultConfig(), DefaultUpstreamConfig(), one(RouteConfig{}), l.Addr().String())}
-	defer h.close()
+	h := holdStreams(t)
 	for range 20 { // so that pools and tables are there
 		h.open()
 	}
@@ -52,13 +46,7 @@ func TestHeldStreamsHoldLittle(t *testing.T) {
 
 // What was asked for is logged also when the stream was silent meanwhile.
 func TestSilentStreamIsLogged(t *testing.T) {
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer l.Close()
-	h := &heldStreams{t: t, servers: l, gateway: newGateway(t, balancer.DefaultConfig(), DefaultUpstreamConfig(), one(RouteConfig{}), l.Addr().String())}
-	defer h.close()
+	h := holdStreams(t)
 	h.open()
 	h.open() // takes the buffer that the first has given back
 	h.event(0)
@@ -91,6 +79,17 @@ type heldStreams struct {
 }
 
 type streamEnds struct{ client, server net.Conn }
+
+func holdStreams(t testing.TB) *heldStreams {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	h := &heldStreams{t: t, servers: l, gateway: newGateway(t, balancer.DefaultConfig(), DefaultUpstreamConfig(), one(RouteConfig{}), l.Addr().String())}
+	t.Cleanup(h.close)
+	return h
+}
 
 // open opens one more, which has had its first event then.
 func (h *heldStreams) open() {
@@ -140,6 +139,7 @@ func (h *heldStreams) receive(nc net.Conn, end string) {
 }
 
 func (h *heldStreams) close() {
+	_ = h.servers.Close()
 	for _, e := range h.ends {
 		_ = e.client.Close()
 		_ = e.server.Close()

@@ -41,10 +41,11 @@ func (s *server) configure(cfg *UpstreamConfig, another bool) {
 	}
 }
 
-// dial asks for the dialer each time: a server that is added while the configuration changes must not keep the old one.
+// dial asks for the dialer each time: a server that is added while the configuration changes must not keep the old one. The
+// connections of HTTP/2 need no dialing: http2.Client dials apart from requests.
 func (s *server) dial(ctx context.Context) (net.Conn, error) {
 	d := s.up.dialer.Load()
-	if !d.http2() { // whose streams are at hand, and whose connections are dialed apart
+	if !d.http2() {
 		return s.dialing.dial(ctx, d, s.addr)
 	}
 	c, err := s.client(d)

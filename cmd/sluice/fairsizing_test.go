@@ -26,7 +26,13 @@ func keepAsking(t *testing.T, url, tenant string, n int) (stop func()) {
 				req.Header.Set("X-Tenant", tenant)
 				resp, err := client.Do(req)
 				if err != nil {
-					continue // sluice is busy ending, or ctx has
+					if ctx.Err() == nil {
+						t.Error(err)
+					}
+					return
+				}
+				if resp.StatusCode != http.StatusOK {
+					t.Errorf("%s: %s", tenant, resp.Status)
 				}
 				_, _ = io.Copy(io.Discard, resp.Body)
 				resp.Body.Close()

@@ -117,14 +117,11 @@ func (c *acceptedConn) Close() error {
 
 // meaning says what an error of os is here.
 func (c *acceptedConn) meaning(op string, err error) error {
-	if err == nil || err == io.EOF {
+	if err == io.EOF {
 		return err
 	}
-	c.mu.Lock()
-	ended := c.ended()
-	c.mu.Unlock()
-	if ended != nil {
-		return ended
+	if err = c.waited(err); err == nil || err == net.ErrClosed {
+		return err
 	}
 	if of, ok := err.(*os.PathError); ok {
 		err = of.Err

@@ -24,19 +24,22 @@ func acceptOne(t testing.TB, say string) (*acceptedConn, *net.TCPConn) {
 		t.Fatal(err)
 	}
 	defer l.Close()
-	client, err := net.Dial("tcp", l.Addr().String())
+	client, nc := connectTo(t, l, l.Addr().String(), say)
+	return nc.(*acceptedConn), client
+}
+
+// acceptSilent is acceptOne on which nothing is to be read.
+func acceptSilent(t testing.TB) (*acceptedConn, syscall.RawConn, *net.TCPConn) {
+	t.Helper()
+	c, client := acceptOne(t, "x")
+	if _, err := c.Read(make([]byte, 1)); err != nil {
+		t.Fatal(err)
+	}
+	raw, err := c.SyscallConn()
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, err := io.WriteString(client, say); err != nil {
-		t.Fatal(err)
-	}
-	nc, err := l.Accept()
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { client.Close(); nc.Close() })
-	return nc.(*acceptedConn), client.(*net.TCPConn)
+	return c, raw, client
 }
 
 func TestAcceptedConnIsAConn(t *testing.T) {
@@ -143,12 +146,7 @@ func TestAcceptedConnClosedInUse(t *testing.T) {
 }
 
 func TestAcceptedConnClosedWhileWaiting(t *testing.T) {
-	c, client := acceptOne(t, "x")
-	raw, _ := c.SyscallConn()
-	b := make([]byte, 1)
-	if _, err := c.Read(b); err != nil {
-		t.Fatal(err)
-	}
+	c, raw, client := acceptSilent(t)
 	second := make(chan struct{})
 	calls := 0
 	ended := make(chan error, 1)
@@ -168,7 +166,7 @@ func TestAcceptedConnClosedWhileWaiting(t *testing.T) {
 		t.Errorf("%v", err)
 	}
 	_ = client.SetReadDeadline(time.Now().Add(10 * time.Second))
-	if _, err := client.Read(b); err != io.EOF {
+	if _, err := client.Read(make([]byte, 1)); err != io.EOF {
 		t.Errorf("the client sees %v", err)
 	}
 }
@@ -193,25 +191,16 @@ func TestAcceptedConnLeft(t *testing.T) {
 		t.Fatal(err)
 	}
 	nc.Close()
-	begun := time.Now()
 	select {
 	case <-left:
-		if took := time.Since(begun); took > 5*time.Second { // 250 ms on a machine that is not busy
-			t.Errorf("%v", took)
-		}
-	case <-time.After(10 * time.Second):
+	case <-time.After(10 * time.Second): // proxy's TestLeavingFreesTheSlotAtOnce says how soon
 		t.Fatal("nobody was told")
 	}
 }
 
 // Close may wait for a callback, which may move a deadline meanwhile.
 func TestAcceptedConnClosedInCallback(t *testing.T) {
-	c, _ := acceptOne(t, "x")
-	raw, _ := c.SyscallConn()
-	b := make([]byte, 1)
-	if _, err := c.Read(b); err != nil {
-		t.Fatal(err)
-	}
+	c, raw, _ := acceptSilent(t)
 	calls := 0
 	ended, closed := make(chan error, 1), make(chan error, 1)
 	go func() {

@@ -1,6 +1,7 @@
 package http1
 
 import (
+	"encoding/binary"
 	"errors"
 	"net"
 	"net/netip"
@@ -112,8 +113,7 @@ func socketAddr(fd uintptr, sa *unix.RawSockaddrAny) netip.AddrPort {
 }
 
 func hostOrder(port uint16) uint16 {
-	b := (*[2]byte)(unsafe.Pointer(&port))
-	return uint16(b[0])<<8 | uint16(b[1])
+	return binary.BigEndian.Uint16((*[2]byte)(unsafe.Pointer(&port))[:])
 }
 
 // zone is the name of the interface that a link-local address is valid on. The socket is asked: net.InterfaceByIndex reads all that

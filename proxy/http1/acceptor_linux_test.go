@@ -32,16 +32,7 @@ func TestAcceptedAddresses(t *testing.T) {
 			_, port, _ := net.SplitHostPort(at)
 			at = net.JoinHostPort("127.0.0.2", port) // not the one that it listens on, as that is any
 		}
-		client, err := net.Dial("tcp", at)
-		if err != nil {
-			t.Fatal(err)
-		}
-		defer client.Close()
-		nc, err := l.Accept()
-		if err != nil {
-			t.Fatal(err)
-		}
-		defer nc.Close()
+		client, nc := connectTo(t, l, at, "")
 		if local, remote := nc.LocalAddr().String(), nc.RemoteAddr().String(); local != client.RemoteAddr().String() || remote != client.LocalAddr().String() {
 			t.Errorf("%s: %s and %s, the client says %s and %s", listen, local, remote, client.RemoteAddr(), client.LocalAddr())
 		}
@@ -84,16 +75,7 @@ func TestAcceptorEnds(t *testing.T) {
 	}
 	// The socket lives as long as another listener has it.
 	acceptAtOnce(again)
-	client, err := net.Dial("tcp", again.Addr().String())
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer client.Close()
-	nc, err := again.Accept()
-	if err != nil {
-		t.Fatal(err)
-	}
-	nc.Close()
+	connectTo(t, again, again.Addr().String(), "")
 }
 
 // The zone of a link-local address is its interface, as package net names it, and costs next to nothing: it is asked for with each

@@ -15,16 +15,26 @@ func pair(t *testing.T) (a, b *net.TCPConn) {
 		t.Fatal(err)
 	}
 	defer l.Close()
-	nc, err := net.Dial("tcp", l.Addr().String())
+	a, accepted := connectTo(t, l, l.Addr().String(), "")
+	return a, accepted.(*net.TCPConn)
+}
+
+// connectTo is both ends of a connection to l by its address addr; what say says is there when it is accepted.
+func connectTo(t testing.TB, l net.Listener, addr, say string) (client *net.TCPConn, accepted net.Conn) {
+	t.Helper()
+	nc, err := net.Dial("tcp", addr)
 	if err != nil {
 		t.Fatal(err)
 	}
-	other, err := l.Accept()
-	if err != nil {
+	t.Cleanup(func() { _ = nc.Close() })
+	if _, err := nc.Write([]byte(say)); err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() { _ = nc.Close(); _ = other.Close() })
-	return nc.(*net.TCPConn), other.(*net.TCPConn)
+	if accepted, err = l.Accept(); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = accepted.Close() })
+	return nc.(*net.TCPConn), accepted
 }
 
 // A request that came just when its connection was to be closed for silence is still seen.

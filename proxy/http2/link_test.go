@@ -20,7 +20,7 @@ func (c *sink) Write(p []byte) (int, error) {
 	return len(p), nil
 }
 
-// What streams say at the same time goes out with one write, or a few: with one for each frame HTTP/2 over TLS costs a third more.
+// What streams say at the same time goes out with one write, or a few.
 func TestOneWriteForMany(t *testing.T) {
 	defer runtime.GOMAXPROCS(runtime.GOMAXPROCS(1))
 	const streams = 32
