@@ -7,16 +7,26 @@ import "time"
 // any other result (ErrNoHealthyServer, ErrBreakerOpen, ErrQueueFull, ErrQueueTimeout, ErrCanceled,
 // ErrDraining) leaves nothing to give back.
 func (u *Upstream) Acquire(t *Ticket, now time.Time) error {
+	if u.TryAcquire(t, now) {
+		return nil
+	}
+	return u.wait(t, nanos(now))
+}
+
+// TryAcquire is Acquire for those who would not wait: false when there is no slot at once, or others wait for one.
+func (u *Upstream) TryAcquire(t *Ticket, now time.Time) bool {
 	at := nanos(now)
 	t.waited, t.after, t.excess = 0, 0, false
-	if u.queue.waiting.Load() == 0 { // nobody is passed over
-		if s := u.set.Load().pick(t, u.cfg.Load(), at); s != nil {
-			t.begin(s, at)
-			u.meter.startedAtOnce(at)
-			return nil
-		}
+	if u.queue.waiting.Load() > 0 { // nobody is passed over
+		return false
 	}
-	return u.wait(t, at)
+	s := u.set.Load().pick(t, u.cfg.Load(), at)
+	if s == nil {
+		return false
+	}
+	t.begin(s, at)
+	u.meter.startedAtOnce(at)
+	return true
 }
 
 // wait joins the queue and stays until a slot is handed over, time is up or the client has left.

@@ -62,6 +62,7 @@ type Exchange struct {
 	tries                      int
 	line, record               []byte // buffers
 	done                       bool   // the handler came to its end
+	prompt                     bool   // now holds: nothing of the response was waited for since
 }
 
 // front is what a connection keeps between its requests. Its watcher may call gone at any time, also
@@ -87,7 +88,9 @@ func (p *Proxy) begin(c *http1.Conn) *Exchange {
 	x.now = x.begun
 	f.mu.Lock()
 	f.x = x
-	f.left = f.left || c.Gone() // before anybody could be told
+	if f.left = f.left || c.Gone(); f.left { // before anybody could be told
+		x.cancel.Cancel()
+	}
 	f.mu.Unlock()
 	x.identify()
 	x.name()
@@ -111,7 +114,9 @@ func (x *Exchange) end() {
 	if !x.done {
 		x.note(internal)
 	}
-	x.count(time.Now())
+	x.readClock()
+	x.conn.SetNow(x.now)
+	x.count(x.now)
 	if x.done { // after a panic somebody may still hold it
 		pool := &x.proxy.pool
 		x.reset()
@@ -128,7 +133,7 @@ func (x *Exchange) reset() {
 	x.counted, x.sticky, x.server, x.response = false, nil, nil, nil
 	x.ran, x.err, x.written, x.interim = false, nil, false, false
 	x.queued, x.connect, x.firstByte = 0, 0, 0
-	x.status, x.serverID, x.tries, x.done = 0, "", 0, false
+	x.status, x.serverID, x.tries, x.done, x.prompt = 0, "", 0, false, false
 	for _, b := range []*[]byte{&x.id, &x.host, &x.path, &x.other, &x.out, &x.in, &x.line, &x.record} {
 		if cap(*b) > 16<<10 { // one huge head must not stay in the pool
 			*b = nil
@@ -177,7 +182,7 @@ func (x *Exchange) acquire() error {
 			return x.err
 		}
 		time.Sleep(retryPause << min(x.tries-1, 3))
-		x.now = time.Now()
+		x.readClock()
 		err = x.takeSlot()
 	}
 	return err
@@ -188,6 +193,17 @@ const retryPause = 25 * time.Millisecond
 
 func (x *Exchange) takeSlot() error {
 	u := x.route.upstream.Upstream
+	if !u.TryAcquire(&x.ticket, x.now) {
+		if err := x.waitForSlot(u); err != nil {
+			return err
+		}
+	}
+	x.slot, x.server = true, x.ticket.Server()
+	x.serverID = x.server.ID()
+	return nil
+}
+
+func (x *Exchange) waitForSlot(u *balancer.Upstream) error {
 	if !x.front.wait(u) {
 		return balancer.ErrCanceled
 	}
@@ -195,23 +211,24 @@ func (x *Exchange) takeSlot() error {
 	x.front.wait(nil)
 	if waited := x.ticket.Waited(); waited > 0 {
 		x.queued += waited
-		x.now = time.Now()
+		x.readClock()
 	}
-	if err != nil {
-		return err
-	}
-	x.slot, x.server = true, x.ticket.Server()
-	x.serverID = x.server.ID()
-	return nil
+	return err
 }
 
 // release gives the slot back, once.
 func (x *Exchange) release(o balancer.Outcome) {
 	if x.slot {
 		x.slot = false
-		x.route.upstream.Release(&x.ticket, o, time.Now())
+		if !x.prompt {
+			x.readClock()
+		}
+		x.route.upstream.Release(&x.ticket, o, x.now)
 	}
 }
+
+// readClock is called where something may have been waited for. It spares the look at the wall clock, which costs as much again.
+func (x *Exchange) readClock() { x.now = x.begun.Add(time.Since(x.begun)) }
 
 // exchange sends the request and reads the response's head, through the server's circuit breaker.
 func (x *Exchange) exchange() error {
@@ -248,8 +265,10 @@ func (x *Exchange) send() error {
 		}
 		sent := x.now
 		if !up.Reused() {
-			sent = time.Now()
-			x.connect += sent.Sub(x.now)
+			before := x.now
+			x.readClock()
+			sent = x.now
+			x.connect += sent.Sub(before)
 		}
 		x.up = up
 		if x.head.Websocket() {
@@ -262,7 +281,7 @@ func (x *Exchange) send() error {
 		if err = up.Send(x.out, body); err == nil {
 			err = x.readHead()
 		}
-		x.now = time.Now()
+		x.readClock()
 		if err == nil {
 			x.firstByte = x.now.Sub(sent)
 			return nil
@@ -295,13 +314,14 @@ func (x *Exchange) connection(t *http1.Transport) (*http1.UpConn, error) {
 		if x.tries > 1 {
 			up, err = t.Dial(&x.cancel)
 		} else {
-			up, err = t.Get(&x.cancel)
+			up, err = t.GetAt(&x.cancel, x.now)
 		}
 		if err == nil || !noDescriptor(err) || pause > lastRoomPause {
 			return up, err
 		}
 		x.conn.MakeRoom()
 		time.Sleep(pause)
+		x.readClock()
 	}
 }
 
@@ -366,6 +386,7 @@ func (x *Exchange) finish() {
 		first = x.first
 	}
 	x.subject = subject{} // lies in a buffer that CopyBody may give back
+	x.prompt = x.up.Body().Received()
 	x.up.WhenWhole(x.whole)
 	if _, err := x.conn.CopyBody(x.up, idle, first); err != nil {
 		x.cut(err)
@@ -383,7 +404,11 @@ func (x *Exchange) finish() {
 
 // answered lets go of the server, which has given all of its response. The client may still have to take the last bytes.
 func (x *Exchange) answered() {
-	x.up.Release()
+	if !x.prompt {
+		x.readClock()
+		x.prompt = true
+	}
+	x.up.ReleaseAt(x.now)
 	x.up = nil
 	x.release(balancer.Outcome{Status: x.status})
 }

@@ -278,6 +278,7 @@ func (x *Exchange) count(end time.Time) {
 
 // cut ends a response that cannot be finished so that the client sees it is not whole.
 func (x *Exchange) cut(err error) {
+	x.prompt = false
 	failed, o := reasonOf(err), x.outcome(err)
 	if x.hasLeft() {
 		failed, o = clientClosed, balancer.Outcome{Neutral: true}

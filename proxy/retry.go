@@ -3,7 +3,6 @@ package proxy
 import (
 	"errors"
 	"syscall"
-	"time"
 
 	"sluice/balancer"
 	"sluice/proxy/http1"
@@ -21,7 +20,7 @@ import (
 // tried again. Refusals of the balancer are final too.
 func (x *Exchange) retry(err error) bool {
 	u := x.route.upstream
-	x.now = time.Now()
+	x.readClock()
 	switch {
 	case x.server == nil: // none was had
 	case !retryable(err):

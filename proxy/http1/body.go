@@ -42,7 +42,9 @@ func (b *Body) reset(in *input, head *Head, timeout time.Duration) {
 	b.in, b.head, b.timeout = in, head, timeout
 	b.limit, b.left, b.err, b.trailers, b.lent = -1, 0, nil, nil, false
 	b.chunks = chunks{}
-	b.read.Store(0)
+	if b.read.Load() != 0 { // storing costs more
+		b.read.Store(0)
+	}
 	switch {
 	case !head.HasBody():
 		b.kind = bodyNone
@@ -68,6 +70,11 @@ func (b *Body) Remaining() int64 {
 		return b.left
 	}
 	return -1
+}
+
+// Received tells that all of a body, whose length is known, is at hand.
+func (b *Body) Received() bool {
+	return b.eof || b.kind == bodyLength && b.left <= int64(len(b.in.unread()))
 }
 
 // Limit bounds the body to n bytes, negative for no bound. ErrBodyTooLarge at once when its declared length is more, later

@@ -6,7 +6,7 @@ const (
 	headSize  = 1 << 10  // a head that is done with, but for the log
 	slowSize  = 4 << 10  // a head that comes in pieces waits in this
 	outSize   = 8 << 10  // a response head and a short body
-	inSize    = 16 << 10 // one read of a head or a small response
+	inSize    = 18 << 10 // one read of a small message: a head and a body of 16 KiB, as buffers of clients and servers go; a size that Go has
 	bigSize   = 64 << 10 // heads near the limit, and bodies copied in bulk
 	bodyRoom  = 4 << 10  // least room behind a head, so that its slices stay where they are while the body is read
 	bulkFrom  = 32 << 10 // bodies with more than this left are copied in bulk
@@ -15,6 +15,10 @@ const (
 
 // fewFields are as many as most requests have.
 const fewFields = 24
+
+// answerFields are as many as most responses have. A connection to a server has a table of its own for them; the size tells it from those
+// of the pools.
+const answerFields = 16
 
 // Buffers are held while a message is under way; an idle connection has none, and a silent stream next to none (lull.go).
 var (
@@ -64,7 +68,17 @@ func takeFields() []field { return fieldPool.Get().(*[defaultMaxFields]field)[:0
 
 func takeFew() []field { return fewPool.Get().(*[fewFields]field)[:0] }
 
-// giveFields takes back what takeFields or takeFew gave.
+// moreFields gives the largest table in place of a smaller one that is full. What has none grows as any slice does.
+func moreFields(f []field) []field {
+	if cap(f) == 0 || cap(f) >= defaultMaxFields {
+		return f
+	}
+	more := append(takeFields(), f...)
+	giveFields(f)
+	return more
+}
+
+// giveFields takes back what takeFields or takeFew gave; other tables are not its.
 func giveFields(f []field) {
 	switch cap(f) {
 	case fewFields:

@@ -1,6 +1,9 @@
 package http1
 
-import "encoding/binary"
+import (
+	"encoding/binary"
+	"math/bits"
+)
 
 // Classes of bytes; RFC 9110 §5.6.2 (token), §5.5 (field-vchar), RFC 3986 (host, target).
 const (
@@ -39,15 +42,16 @@ func valueEnd(b []byte, i int) int {
 	for i+8 <= len(b) {
 		x := binary.LittleEndian.Uint64(b[i:])
 		del := x ^ ones*0x7f
-		if ((x-ones*0x20)&^x|(del-ones)&^del)&highs != 0 {
-			for end := i + 8; i < end; i++ {
-				if class[b[i]]&valueByte == 0 {
-					return i
-				}
-			}
+		hits := ((x-ones*0x20)&^x | (del-ones)&^del) & highs
+		if hits == 0 {
+			i += 8
 			continue
 		}
-		i += 8
+		i += bits.TrailingZeros64(hits) / 8 // the first is one for certain
+		if class[b[i]]&valueByte == 0 {
+			return i
+		}
+		i++ // a tab
 	}
 	for i < len(b) && class[b[i]]&valueByte != 0 {
 		i++

@@ -7,7 +7,7 @@ import (
 
 // Cancel ends what one request waits for at its server: the dial, or the I/O of the UpConn that Transport.Get gave for it. A
 // connection is bound from Get until its Release, Close or Tunnel, so that a late Cancel cannot hit the next request on it.
-// One is kept per exchange and reused; the zero value is ready. All methods may be called concurrently.
+// One is kept per exchange and reused; the zero value is ready. All methods but Reset may be called concurrently.
 type Cancel struct {
 	// Prologue is what a connection to the server begins with, before anything else: a PROXY protocol's header. Only a connection
 	// that began so is kept for an exchange that has it. It belongs to the goroutine that calls Get and Dial; nil is none.
@@ -42,10 +42,8 @@ func (c *Cancel) Canceled() bool {
 	return c.canceled
 }
 
-// Reset makes c ready for the next request.
+// Reset makes c ready for the next request. Unlike the others it must not be called while another one is.
 func (c *Cancel) Reset() {
-	c.mu.Lock()
-	defer c.mu.Unlock()
 	c.canceled, c.dial, c.conn, c.Prologue = false, nil, nil, nil
 }
 

@@ -35,18 +35,19 @@ type Conn struct {
 	body Body
 
 	// of the request under way
-	started  bool  // WriteHead was called
-	finished bool  // Finish was called and all went well
-	ended    bool  // Abort or Tunnel: nothing more can be written
-	bodyless bool  // the response has no body, whatever is written
-	sized    bool  // left counts
-	left     int64 // of the declared length
-	closing  bool  // the connection does not live on
-	broken   bool  // a write failed
-	refused  bool  // the request's head was not accepted
-	expect   bool  // 100 Continue is owed before the body is read
-	mark     int64 // out.written when the request began
-	heads    int64 // bytes of the response's heads, interim ones included
+	started  bool          // WriteHead was called
+	finished bool          // Finish was called and all went well
+	ended    bool          // Abort or Tunnel: nothing more can be written
+	bodyless bool          // the response has no body, whatever is written
+	sized    bool          // left counts
+	left     int64         // of the declared length
+	closing  bool          // the connection does not live on
+	broken   bool          // a write failed
+	refused  bool          // the request's head was not accepted
+	expect   bool          // 100 Continue is owed before the body is read
+	mark     int64         // out.written when the request began
+	heads    int64         // bytes of the response's heads, interim ones included
+	now      time.Duration // uptime as the handler told it last, unless something was waited for since; 0: it did not
 
 	// Requests that need no further read are served inside of the wait for them, see inside.
 	inside   func(fd uintptr) bool // insideFD, made once
@@ -65,7 +66,7 @@ type Conn struct {
 	kept     bool       // waits for another request
 	moved    bool       // by shed
 	drained  bool       // waits for an edge alone: clientLeft must wake it
-	handling bool       // goneFunc may be called
+	handling bool       // a request is under way: goneFunc may be called
 	stalled  bool       // the client does not take what the server sends
 	tunnel   bool
 	down     *relay   // from the server, once a tunnel passes bytes
@@ -137,8 +138,12 @@ func (c *Conn) BytesOut() int64 { return c.out.written.Load() - c.mark }
 // BodyOut is the part of BytesOut that follows the heads: the body with its framing, as nginx counts it.
 func (c *Conn) BodyOut() int64 { return max(0, c.BytesOut()-c.heads) }
 
-// SetGone sets the function that is called, from another goroutine, when the client has left while one of its requests is being
-// handled. It is never called before Handle was or after Handle returned, must not block, and stays set for the connection's life.
+// SetNow tells the connection what time it is at the end of Handle, which it need not find out then.
+func (c *Conn) SetNow(t time.Time) { c.now = uptimeAt(t) }
+
+// SetGone sets the function that is called, from another goroutine, when the client has left while one of its requests is under way,
+// which begins a little before Handle is called and ends a little after it has returned. It must not block, and stays set for the
+// connection's life.
 func (c *Conn) SetGone(f func()) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -163,12 +168,6 @@ func (c *Conn) clientLeft() {
 			c.out.stop()
 		}
 	}
-}
-
-func (c *Conn) setHandling(on bool) {
-	c.mu.Lock()
-	c.handling = on
-	c.mu.Unlock()
 }
 
 // serve is the life of the connection.
@@ -236,26 +235,31 @@ func (c *Conn) rest(first bool) bool {
 	c.out.release()
 	in.release()
 
+	now := c.now
+	if c.now = 0; now == 0 {
+		now = uptime()
+	}
 	timeout := c.server.settings().KeepAlive
 	if first {
 		timeout = c.server.settings().HeaderTimeout
 	}
 	c.mu.Lock()
-	c.idle, c.kept = true, !first
+	c.idle, c.kept, c.handling = true, !first, false
+	c.drained = edges && in.raw != nil
 	if draining := c.server.draining.Load(); draining {
 		in.deadline.unknown()
 		timeout = c.server.grace()
 	}
-	in.deadline.read(c.nc, timeout)
+	in.deadline.readFrom(now, c.nc, timeout)
 	c.mu.Unlock()
 	return false
 }
 
-// wake ends rest.
+// wake ends rest, if that was begun: a request is under way.
 func (c *Conn) wake() {
 	c.mu.Lock()
 	moved := c.moved
-	c.idle, c.kept, c.moved, c.drained = false, false, false, false
+	c.idle, c.kept, c.moved, c.drained, c.handling = false, false, false, false, true
 	c.mu.Unlock()
 	if moved || c.server.draining.Load() || c.gone.Load() {
 		c.in.deadline.unknown() // lameDuck or clientLeft may have moved it
@@ -383,9 +387,7 @@ func (c *Conn) agree() {
 
 // handle gives the request to the handler; false when it panicked.
 func (c *Conn) handle() (returned bool) {
-	defer c.setHandling(false)
 	defer c.recovered("handler")
-	c.setHandling(true)
 	c.server.Handler.Handle(c)
 	return true
 }

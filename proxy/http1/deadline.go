@@ -15,29 +15,36 @@ type deadline struct {
 
 var start = time.Now()
 
-// uptime is a clock for what is not told to anybody: time.Now reads the wall clock too, which costs as much again.
+// uptime is a clock for what is not told to anybody: time.Now reads the wall clock too, which costs as much again. A request looks at
+// it, or at its handler's clock, only where it may have waited since.
 func uptime() time.Duration { return time.Since(start) }
 
-func (d *deadline) read(nc net.Conn, timeout time.Duration) {
-	if at, change := d.next(timeout); change {
+// uptimeAt is what uptime was at t.
+func uptimeAt(t time.Time) time.Duration { return t.Sub(start) }
+
+func (d *deadline) read(nc net.Conn, timeout time.Duration) { d.readFrom(uptime(), nc, timeout) }
+
+// readFrom is read by whoever has looked at the clock: now is a reading of uptime.
+func (d *deadline) readFrom(now time.Duration, nc net.Conn, timeout time.Duration) {
+	if at, change := d.next(now, timeout); change {
 		_ = nc.SetReadDeadline(at) // fails only on a closed connection, which the read then tells
 	}
 }
 
 func (d *deadline) write(nc net.Conn, timeout time.Duration) {
-	if at, change := d.next(timeout); change {
+	if at, change := d.next(uptime(), timeout); change {
 		_ = nc.SetWriteDeadline(at)
 	}
 }
 
-func (d *deadline) next(timeout time.Duration) (at time.Time, change bool) {
+func (d *deadline) next(now, timeout time.Duration) (at time.Time, change bool) {
 	if timeout <= 0 {
 		change = d.armed != 0
 		d.armed = 0
 		return time.Time{}, change
 	}
 	slack := min(timeout/8, time.Second)
-	want := uptime() + timeout
+	want := now + timeout
 	latest := want + slack
 	if want <= d.armed && d.armed <= latest {
 		return start.Add(d.armed), false

@@ -82,11 +82,11 @@ func (h *Head) take() {
 	}
 }
 
-// forget lets go of the buffer and of the field table, which returns to its pool.
+// forget lets go of the buffer and of the field table, which returns to its pool. What the head said of its connection, its status and its
+// length stay until the next message.
 func (h *Head) forget() {
 	giveFields(h.fields)
-	h.fields = nil
-	h.reset()
+	h.buf, h.fields = nil, nil
 }
 
 func (h *Head) at(s span) []byte { return h.buf[s.from:s.to:s.to] }

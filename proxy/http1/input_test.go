@@ -83,23 +83,23 @@ func TestStoppedReaderLosesNothing(t *testing.T) {
 
 func TestDeadlineIsMovedSeldomAndNeverEarly(t *testing.T) {
 	var d deadline
-	first, change := d.next(8 * time.Second)
+	first, change := d.next(uptime(), 8*time.Second)
 	if left := time.Until(first); !change || left < 8*time.Second || left > 9*time.Second {
 		t.Error(left)
 	}
-	if at, change := d.next(8 * time.Second); change || at != first {
+	if at, change := d.next(uptime(), 8*time.Second); change || at != first {
 		t.Error("moved though it still serves")
 	}
-	if _, change := d.next(9 * time.Second); !change {
+	if _, change := d.next(uptime(), 9*time.Second); !change {
 		t.Error("too early")
 	}
-	if _, change := d.next(time.Second); !change {
+	if _, change := d.next(uptime(), time.Second); !change {
 		t.Error("too late")
 	}
-	if at, change := d.next(0); !change || !at.IsZero() {
+	if at, change := d.next(uptime(), 0); !change || !at.IsZero() {
 		t.Error("not cleared")
 	}
-	if _, change := d.next(0); change {
+	if _, change := d.next(uptime(), 0); change {
 		t.Error("cleared twice")
 	}
 }
@@ -113,9 +113,9 @@ func TestGoneIsToldOnlyWhileHandling(t *testing.T) {
 	if called != 0 || !c.Gone() {
 		t.Error("called", called, "gone", c.Gone())
 	}
-	c.setHandling(true)
+	c.wake()
 	c.clientLeft()
-	c.setHandling(false)
+	c.rest(false)
 	c.clientLeft()
 	if called != 1 {
 		t.Error("called", called)

@@ -47,25 +47,17 @@ func (c *Conn) insideFD(fd uintptr) bool {
 			}
 		}
 		// A short read took all there was: what comes next makes an edge. Only an end of the stream that came along with the
-		// bytes does not; the watcher tells of it, before or after c.drained is set.
-		if c.short && c.watchNow() && c.waitsForEdge() {
+		// bytes does not; the watcher tells of it, either before this or after rest has set c.drained.
+		if c.short && c.watchNow() && !c.gone.Load() {
 			return false
 		}
 	}
 }
 
-// waitsForEdge makes clientLeft wake the connection; false when it was called before.
-func (c *Conn) waitsForEdge() bool {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	c.drained = !c.gone.Load()
-	return c.drained
-}
-
 // serveWithin serves one request whose first bytes are there; false when the connection is over or the request needs further reads.
 func (c *Conn) serveWithin(fd uintptr) bool {
-	c.within = true
-	defer func() { c.within = false }()
+	c.within, c.out.within, c.out.fd = true, true, fd
+	defer func() { c.within, c.out.within = false, false }()
 	c.server.active.Add(1)
 	defer c.server.active.Add(-1)
 	if !c.receive() {

@@ -7,7 +7,7 @@ package http1
 //
 //   - no buffer to write with;
 //   - none to read from the server with: it is taken when something has come (input.first);
-//   - of the response's head, which has been passed on, no more than Head.strip leaves;
+//   - of the response's head, which has been passed on, no more than Head.forget leaves;
 //   - the request's head, which is still logged, in the smallest buffer that it fits.
 //
 // The plain version of lull is empty, and lulls is false.
@@ -29,7 +29,7 @@ func (c *Conn) lull() {
 	c.head.shrink()
 }
 
-// lulls tells that what is read next can be waited for without a buffer, and strips the head that lies in it.
+// lulls tells that what is read next can be waited for without a buffer, and lets go of the head that lies in it.
 func (b *Body) lulls() bool {
 	if b.up == nil || b.kind == bodyLength || b.in.raw == nil || len(b.in.unread()) > 0 {
 		return false
@@ -38,7 +38,7 @@ func (b *Body) lulls() bool {
 	if h.trailerField >= 0 || IsGRPC(h) { // keepTrailers asks it again
 		return false
 	}
-	h.strip()
+	h.forget()
 	return true
 }
 
@@ -57,10 +57,4 @@ func (h *Head) shrink() {
 	few := append(takeFew(), h.fields...)
 	giveFields(h.fields)
 	h.fields = few
-}
-
-// strip lets go of a head that is not needed any more. What it said of its connection, its status and its length stay.
-func (h *Head) strip() {
-	giveFields(h.fields)
-	h.buf, h.fields = nil, nil
 }

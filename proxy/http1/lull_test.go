@@ -64,7 +64,7 @@ func TestLullsOfResponses(t *testing.T) {
 			k.TCPConn, k.other = pair(t)
 			k.pieces = append([]string{head}, strings.Split(row.body, "")...)
 			u := newUpConn(NewTransport("", TransportConfig{}), &k)
-			u.begin(nil, false)
+			u.begin(nil, false, uptime())
 			held, waits := 0, 0
 			k.waits = func() {}
 			if _, err := u.ReadHead([]byte("GET")); err != nil {
@@ -92,7 +92,7 @@ func TestLullsOfResponses(t *testing.T) {
 		k.waits = func() {}
 		k.pieces = []string{"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n", fmt.Sprintf("%x\r\n", len(long)), long, "\r\n5\r\nhe"}
 		u := newUpConn(NewTransport("", TransportConfig{}), &k)
-		u.begin(nil, false)
+		u.begin(nil, false, uptime())
 		if _, err := u.ReadHead([]byte("GET")); err != nil {
 			t.Fatal(err)
 		}

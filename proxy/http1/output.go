@@ -20,7 +20,9 @@ type output struct {
 	deadline deadline
 	written  atomic.Int64 // bytes the kernel took, over the life of the connection
 	late     int          // bytes that spill has kept some of: they count when it has sent all
-	stopped  atomic.Bool  // for good
+	within   bool         // fd is the descriptor, held by whoever serves inside of a wait (inside.go)
+	fd       uintptr
+	stopped  atomic.Bool // for good
 
 	eager   bool                  // do not wait: what is not taken stays in parts, or goes to ahead
 	ahead   *ahead                // that holds what was not taken
@@ -130,6 +132,15 @@ func (o *output) writeParts() error {
 			o.parts = [3][]byte{}
 		}
 	}()
+	if o.within && !o.stopped.Load() { // what is taken at once needs neither the poller nor a deadline
+		before := partsLen(&o.parts)
+		o.pushErr = nil
+		done := o.pushParts(o.fd)
+		o.written.Add(int64(before - partsLen(&o.parts)))
+		if done {
+			return o.pushErr
+		}
+	}
 	for {
 		o.deadline.write(o.nc, o.timeout)
 		if o.stopped.Load() {

@@ -201,7 +201,11 @@ func (u *UpConn) learnKeepAlive(value []byte) {
 // await starts the time for the first byte, or leaves that to the goroutine that still sends.
 func (u *UpConn) await() error {
 	if u.request == nil {
-		u.in.deadline.read(u.nc, u.cfg.FirstByte)
+		now := u.now
+		if !u.unsent { // sending took its time
+			now = uptime()
+		}
+		u.in.deadline.readFrom(now, u.nc, u.cfg.FirstByte)
 		return u.ended()
 	}
 	u.mu.Lock()

@@ -78,6 +78,9 @@ func scanFields(b []byte, pos int, fields []field, max int) ([]field, int, error
 		for end > val && (b[end-1] == ' ' || b[end-1] == '\t') {
 			end--
 		}
+		if len(fields) == cap(fields) {
+			fields = moreFields(fields)
+		}
 		fields = append(fields, field{line: int32(pos), nameEnd: int32(i), val: int32(val), valEnd: int32(end), next: int32(next)})
 		pos = next
 	}

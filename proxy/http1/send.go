@@ -8,9 +8,8 @@ import (
 // Send writes a request: head, complete with framing fields and the final empty line, and body, nil for none. A body that was
 // chunked is sent chunked, any other as it is. What is at hand of the body goes out with the head in one write; if more is to
 // come, a goroutine streams it on while ReadHead and the response go their way, until its end or until Close or Release. A request
-// that is whole and fits the connection's buffer goes out when ReadHead is called, which then need not look for an answer that cannot
-// be there yet. The head is not used after Send returns; body belongs to the goroutine until then. 100 Continue is sent to the client
-// when it waits for it.
+// that is at hand as a whole goes out when ReadHead is called, which then need not look for an answer that cannot be there yet. The head
+// is not used after that; body belongs to the goroutine until then. 100 Continue is sent to the client when it waits for it.
 //
 // Errors: ErrServerClosed, ErrUpstream{ErrIdleTimeout}, ErrCanceled; or the body's own, ErrClient or ErrBodyTooLarge. Of what goes out
 // later ReadHead returns them.
@@ -19,9 +18,8 @@ func (u *UpConn) Send(head []byte, body *Body) error {
 		return err
 	}
 	if body == nil || body.kind == bodyNone {
-		if u.sendsLater() && len(head) <= cap(u.out.held) {
-			u.out.held = append(u.out.held[:0], head...)
-			u.sendLater(nil)
+		if u.sendsLater() {
+			u.sendLater(head, nil)
 			return nil
 		}
 		if err := u.look(); err != nil {
@@ -33,22 +31,24 @@ func (u *UpConn) Send(head []byte, body *Body) error {
 		u.sent = true
 		return nil
 	}
-	u.out.held = append(u.out.held[:0], head...)
-	u.out.chunked = body.kind == bodyChunks
-	if body.kind == bodyLength && body.left <= int64(len(body.in.unread())) && u.sendsLater() {
+	if body.kind == bodyLength && body.Received() && u.sendsLater() {
 		view, err := body.ready(maxInt)
 		if err != nil && err != io.EOF {
 			return err
 		}
-		u.sendLater(view)
+		u.sendLater(head, view)
 		return nil
 	}
+	u.out.take()
+	u.out.held = append(u.out.held[:0], head...)
+	u.out.chunked = body.kind == bodyChunks
 	if err := u.look(); err != nil { // before anything is taken of the body
 		return err
 	}
 	whole, err := u.sendReady(body)
 	if err == nil && whole && !u.Sent() && u.sendsLater() {
-		u.sendLater(nil)
+		u.sendLater(u.out.held, nil)
+		u.out.held = u.out.held[:0]
 		return nil
 	}
 	if err == nil {
@@ -81,10 +81,9 @@ func (u *UpConn) Send(head []byte, body *Body) error {
 // sendsLater tells whether ReadHead can send a whole request.
 func (u *UpConn) sendsLater() bool { return edges && u.in.raw != nil }
 
-// sendLater leaves what is held, and the body, to ReadHead. The body lies in the client's buffer, of which nothing more is read.
-func (u *UpConn) sendLater(body []byte) {
-	u.out.parts = [3][]byte{u.out.held, body}
-	u.out.held = u.out.held[:0]
+// sendLater leaves head and body to ReadHead. The body lies in the client's buffer, of which nothing more is read.
+func (u *UpConn) sendLater(head, body []byte) {
+	u.out.parts = [3][]byte{head, body}
 	u.sent, u.unsent = true, true
 }
 

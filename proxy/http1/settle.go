@@ -57,6 +57,7 @@ func (c *Conn) drain() bool {
 		return false
 	}
 	b.timeout = lingerSilence
+	c.now = 0
 	b.limit = -1
 	until := time.Now().Add(2 * lingerSilence)
 	for left := drainLimit; left > 0 && time.Now().Before(until); {

@@ -120,13 +120,18 @@ func (t *Transport) endedAfter(unused time.Duration) {
 // it: Send or ReadHead fails with ErrServerClosed then, Delivered is false, and after Close the next Get gives another one.
 // Errors: ErrConnectRefused, ErrConnectTimeout, ErrConnect, ErrHandshake, ErrCanceled, ErrClosed; with each of them nothing was sent. The
 // connection is given up with Release, Close or Conn.Tunnel.
-func (t *Transport) Get(c *Cancel) (*UpConn, error) {
+func (t *Transport) Get(c *Cancel) (*UpConn, error) { return t.get(c, uptime()) }
+
+// GetAt is Get by whoever has looked at the clock.
+func (t *Transport) GetAt(c *Cancel, now time.Time) (*UpConn, error) { return t.get(c, uptimeAt(now)) }
+
+func (t *Transport) get(c *Cancel, now time.Duration) (*UpConn, error) {
 	for {
 		u := t.pop(c.prologue())
 		if u == nil {
 			return t.Dial(c)
 		}
-		if uptime()-u.since > t.keepFor() {
+		if now-u.since > t.keepFor() {
 			u.shut()
 			continue
 		}
@@ -134,7 +139,7 @@ func (t *Transport) Get(c *Cancel) (*UpConn, error) {
 			t.push(u)
 			return nil, ErrCanceled
 		}
-		u.begin(c, true)
+		u.begin(c, true, now)
 		return u, nil
 	}
 }
@@ -257,6 +262,6 @@ func (t *Transport) Dial(c *Cancel) (*UpConn, error) {
 		u.shut()
 		return nil, ErrCanceled
 	}
-	u.begin(c, false)
+	u.begin(c, false, uptime())
 	return u, nil
 }

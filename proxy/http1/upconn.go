@@ -18,14 +18,16 @@ type UpConn struct {
 
 	prologue []byte // that it began with
 
-	in   input
-	out  output
-	head Head
-	body Body
+	in     input
+	out    output
+	head   Head
+	body   Body
+	fields [answerFields]field // where head begins to put them
 
 	era    int64         // of t when it was dialed
 	once   bool          // a stream of HTTP/2: it has no descriptor of its own
 	since  time.Duration // uptime when it became unused
+	now    time.Duration // uptime when the exchange began
 	reused bool
 	served int // exchanges, the one under way included
 	cancel *Cancel
@@ -75,8 +77,8 @@ func newUpConn(t *Transport, nc net.Conn) *UpConn {
 }
 
 // begin makes the connection ready for an exchange.
-func (u *UpConn) begin(c *Cancel, reused bool) {
-	u.inUse = true
+func (u *UpConn) begin(c *Cancel, reused bool, now time.Duration) {
+	u.inUse, u.now = true, now
 	u.served++
 	u.cfg = u.t.cfg.Load()
 	u.cancel, u.reused = c, reused
@@ -88,8 +90,7 @@ func (u *UpConn) begin(c *Cancel, reused bool) {
 	u.whole = nil
 	u.out.parts = [3][]byte{}
 	u.in.take()
-	u.out.take()
-	u.head.take()
+	u.head.fields = u.fields[:0]
 	u.out.chunked = false
 	u.out.timeout = u.cfg.Idle
 }
@@ -172,7 +173,12 @@ func (u *UpConn) ended() error {
 // Release ends the exchange. The connection is kept when it is clean: request and response are complete, both sides let it live
 // and nothing came after the response. Else it is closed. The response head and body are gone then. Calling it after Close or
 // Tunnel does nothing.
-func (u *UpConn) Release() {
+func (u *UpConn) Release() { u.release(uptime()) }
+
+// ReleaseAt is Release by whoever has looked at the clock.
+func (u *UpConn) ReleaseAt(now time.Time) { u.release(uptimeAt(now)) }
+
+func (u *UpConn) release(now time.Duration) {
 	if !u.inUse {
 		return
 	}
@@ -187,7 +193,7 @@ func (u *UpConn) Release() {
 		return
 	}
 	u.inUse = false
-	u.since = uptime()
+	u.since = now
 	if u.reused {
 		u.t.brief.lasted()
 	}
