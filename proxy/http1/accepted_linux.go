@@ -34,8 +34,17 @@ type acceptedConn struct {
 
 // polled is a connection in the runtime's poller.
 type polled struct {
-	file *os.File
-	raw  syscall.RawConn
+	file  *os.File
+	raw   syscall.RawConn
+	bytes atomic.Pointer[rawBytes] // of one that is read and written by net.Conn's methods, as TLS does
+}
+
+func (p *polled) io() *rawBytes {
+	if known := p.bytes.Load(); known != nil {
+		return known
+	}
+	p.bytes.CompareAndSwap(nil, newRawBytes(p.raw))
+	return p.bytes.Load()
 }
 
 // newAcceptedConn takes fd over, which does not block.
@@ -142,8 +151,8 @@ func (c *acceptedConn) Read(b []byte) (n int, err error) {
 			p, err = c.poll()
 		}
 	}
-	if p != nil {
-		n, err = p.file.Read(b)
+	if p != nil && err == nil {
+		n, err = p.io().Read(b)
 	}
 	return n, c.meaning("read", err)
 }
@@ -165,7 +174,7 @@ func (c *acceptedConn) Write(b []byte) (n int, err error) {
 	}
 	if p != nil && err == nil {
 		var took int
-		took, err = p.file.Write(b[n:])
+		took, err = p.io().Write(b[n:])
 		n += took
 	}
 	return n, c.meaning("write", err)

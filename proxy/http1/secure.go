@@ -25,9 +25,11 @@ type secureConn struct {
 // is closed when that fails, or with what is returned. ctx bounds the handshake only. Errors are ctx's, those of a connection that the
 // server ended without a word, as one that restarts does, or wrapped in ErrHandshake.
 func Secure(ctx context.Context, nc net.Conn, cfg *tls.Config) (net.Conn, error) {
-	wire := &recordWire{Conn: nc}
+	wire := &recordWire{Conn: nc, bytes: nc}
 	if sc, ok := nc.(syscall.Conn); ok {
-		wire.raw, _ = sc.SyscallConn()
+		if raw, err := sc.SyscallConn(); err == nil {
+			wire.raw, wire.bytes = raw, newRawBytes(raw)
+		}
 	}
 	s := &secureConn{Conn: tls.Client(wire, cfg), wire: wire}
 	if err := s.HandshakeContext(ctx); err != nil {
@@ -127,6 +129,7 @@ func (nothingYet) Temporary() bool { return true }
 type recordWire struct {
 	net.Conn
 	raw     syscall.RawConn
+	bytes   io.ReadWriter // of raw, or of Conn
 	written atomic.Int64
 	closing atomic.Bool // nothing is waited for any more
 
@@ -139,7 +142,7 @@ type recordWire struct {
 
 func (w *recordWire) Read(p []byte) (n int, err error) {
 	if !w.rushed {
-		n, err = w.Conn.Read(p)
+		n, err = w.bytes.Read(p)
 	} else if failed := w.raw.Control(func(fd uintptr) { n, err = recv(fd, p) }); failed != nil {
 		err = failed
 	} else if err == syscall.EAGAIN {
@@ -177,7 +180,7 @@ func (w *recordWire) Write(p []byte) (n int, err error) {
 			err = io.ErrShortWrite
 		}
 	} else {
-		n, err = w.Conn.Write(p)
+		n, err = w.bytes.Write(p)
 	}
 	w.written.Add(int64(n))
 	return n, err
