@@ -10,9 +10,28 @@ type connLimit struct {
 	shards [limiterShards]connShard
 }
 
+// connShard counts requests in flight by key. The key that came last, as mostly the next one does, is counted in hand: maps cost more.
 type connShard struct {
-	mu       sync.Mutex // guards inFlight
-	inFlight map[uint64]int
+	mu     sync.Mutex // guards what follows
+	key    uint64     // in hand
+	n      int        // of key
+	others map[uint64]int
+}
+
+// count is how many requests of key are in flight, which becomes the one in hand. mu is held.
+func (s *connShard) count(key uint64) *int {
+	if key == s.key {
+		return &s.n
+	}
+	if s.others == nil {
+		s.others = make(map[uint64]int)
+	}
+	if s.n > 0 {
+		s.others[s.key] = s.n
+	}
+	s.key, s.n = key, s.others[key]
+	delete(s.others, key)
+	return &s.n
 }
 
 // newConnLimit compiles a bound on requests in flight.
@@ -36,13 +55,11 @@ func (l *connLimit) take(key uint64) bool {
 	s := &l.shards[key%limiterShards]
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.inFlight == nil {
-		s.inFlight = make(map[uint64]int)
-	}
-	if s.inFlight[key] >= l.cfg.Max {
+	n := s.count(key)
+	if *n >= l.cfg.Max {
 		return false
 	}
-	s.inFlight[key]++
+	*n++
 	return true
 }
 
@@ -51,7 +68,5 @@ func (l *connLimit) give(key uint64) {
 	s := &l.shards[key%limiterShards]
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.inFlight[key]--; s.inFlight[key] <= 0 {
-		delete(s.inFlight, key)
-	}
+	*s.count(key)--
 }

@@ -273,7 +273,8 @@ func (g *gateway) places() (n int) {
 	for i := range limiterShards {
 		s := &l.shards[i]
 		s.mu.Lock()
-		for _, inFlight := range s.inFlight {
+		n += s.n
+		for _, inFlight := range s.others {
 			n += inFlight
 		}
 		s.mu.Unlock()

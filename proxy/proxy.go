@@ -216,14 +216,19 @@ func (x *Exchange) limit() error {
 	if len(r.deny) > 0 && http1.Within(r.deny, x.client) || len(r.allow) > 0 && !http1.Within(r.allow, x.client) {
 		return errDenied
 	}
+	var key uint64
 	if r.rate != nil {
-		if ok, wait := r.rate.allow(r.rate.source.hash(x.client, x.head), x.begun); !ok {
+		key = r.rate.source.hash(x.client, x.head)
+		if ok, wait := r.rate.allow(key, x.begun); !ok {
 			return &limited{errRateLimited, r.rate.cfg.Status, wait}
 		}
 	}
 	if r.conns != nil {
-		x.countKey = r.conns.source.hash(x.client, x.head)
-		if !r.conns.take(x.countKey) {
+		if r.rate == nil || r.conns.source != r.rate.source {
+			key = r.conns.source.hash(x.client, x.head)
+		}
+		x.countKey = key
+		if !r.conns.take(key) {
 			return &limited{errConnLimited, r.conns.cfg.Status, 0}
 		}
 		x.counted = true

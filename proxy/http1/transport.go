@@ -150,7 +150,12 @@ func (t *Transport) pop(prologue []byte) *UpConn {
 	defer t.mu.Unlock()
 	for i := len(t.idle) - 1; i >= 0; i-- {
 		if u := t.idle[i]; bytes.Equal(u.prologue, prologue) {
-			t.idle = slices.Delete(t.idle, i, i+1)
+			if last := len(t.idle) - 1; i == last {
+				t.idle[i] = nil
+				t.idle = t.idle[:i]
+			} else {
+				t.idle = slices.Delete(t.idle, i, i+1)
+			}
 			return u
 		}
 	}
