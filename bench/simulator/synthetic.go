@@ -9,12 +9,12 @@ import (
 )
 
 // Kinds are the synthetic traces.
-var Kinds = []string{"diurnal", "spiky", "steps", "batches"}
+var Kinds = []string{"diurnal", "spiky", "steps", "batches", "even"}
 
 // Synthetic makes a trace: Poisson arrivals whose rate, on average that many requests a second, goes up and down
 // like a day (diurnal: one wave a third of the length, and noise that lasts minutes), jumps to many times itself
-// for seconds or minutes (spiky), changes in steps, or comes in batches of which most are small, with pauses between
-// them of which some are long. Service times are left unknown.
+// for seconds or minutes (spiky), changes in steps, comes in batches of which most are small, with pauses between
+// them of which some are long, or wanders about its mean by 15 % (even). Service times are left unknown.
 func Synthetic(kind string, rate float64, length time.Duration, seed uint64) (Trace, error) {
 	r := rand.New(rand.NewPCG(seed, 0x5f7))
 	seconds := int(length / time.Second)
@@ -55,6 +55,12 @@ func Synthetic(kind string, rate float64, length time.Duration, seed uint64) (Tr
 				return batch
 			}
 			return .02
+		}
+	case "even":
+		drift := 0.0
+		at = func(int) float64 {
+			drift = .9967*drift + .15*math.Sqrt(1-.9967*.9967)*r.NormFloat64() // half of it is gone after 3.5 minutes
+			return math.Exp(drift)
 		}
 	default:
 		return Trace{}, fmt.Errorf("no synthetic trace %q: want one of %s", kind, strings.Join(Kinds, ", "))
