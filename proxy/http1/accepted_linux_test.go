@@ -226,3 +226,29 @@ func TestAcceptedConnClosedInCallback(t *testing.T) {
 		}
 	}
 }
+
+// Reading and writing by the methods of net.Conn, as TLS does, allocates nothing once the connection has waited.
+func TestAcceptedConnPassesBytesWithoutAllocating(t *testing.T) {
+	if raceEnabled {
+		t.Skip("the race detector allocates")
+	}
+	c, _, client := acceptSilent(t)
+	go func() { _, _ = io.Copy(client, client) }()
+	b := make([]byte, 64)
+	pass := func() {
+		if _, err := c.Write(b); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := io.ReadFull(c, b); err != nil { // waits, mostly
+			t.Fatal(err)
+		}
+	}
+	pass()
+	if n := testing.AllocsPerRun(500, pass); n >= 1 {
+		t.Errorf("%v allocations", n)
+	}
+	_ = c.Close()
+	if _, err := c.Read(b); !errors.Is(err, net.ErrClosed) {
+		t.Errorf("after Close: %v", err)
+	}
+}
