@@ -20,7 +20,7 @@ func (c *Conn) CopyBody(u *UpConn, idle time.Duration, first func()) (n int64, e
 		c.out.unstall()
 	}()
 	c.out.eager = c.out.tries() && !(c.out.chunked && b.kind == bodyLength)
-	for {
+	for waits := 0; ; {
 		if c.out.stalled() {
 			if n > 0 {
 				first = nil
@@ -54,6 +54,17 @@ func (c *Conn) CopyBody(u *UpConn, idle time.Duration, first func()) (n int64, e
 			}
 			if b.kind != bodyLength {
 				c.lull()
+			}
+			if waits++; waits > followFrom && c.out.eager && u.follows() {
+				if n > 0 {
+					first = nil
+				}
+				more, err := c.follow(u, first)
+				if n += more; err != nil {
+					return n, err
+				}
+				c.out.take()
+				continue
 			}
 			view, err = b.next(scratch, maxInt)
 			c.out.take()

@@ -139,7 +139,7 @@ func (c *Conn) cutFromOutside() {
 
 func (c *Conn) close() {
 	c.agree()
-	c.stopWatch()
+	c.watch.stop()
 	_ = c.nc.Close()
 	c.out.spill.release()
 	if !c.body.lent { // a handler that panicked may have left a goroutine reading: its buffers are not for others then

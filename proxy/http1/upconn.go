@@ -53,8 +53,11 @@ type UpConn struct {
 	sending  bool
 	ending   bool  // the body was read to its end
 	awaiting bool  // ReadHead waits: its time runs from the last byte sent
+	over     bool  // the server has ended the connection, if it is watched
+	followed bool  // peerLeft must wake who waits
 	bodyErr  error // why the request body could not be read on
 
+	watch     watch                 // since it was followed for the first time
 	peekFD    func(fd uintptr)      // made once, as is ask
 	ask       func(fd uintptr) bool // askFD
 	askN      int
@@ -235,6 +238,7 @@ func (u *UpConn) Close() {
 // shut closes the connection and waits for the goroutine that streams the request body.
 func (u *UpConn) shut() {
 	u.inUse = false
+	u.watch.stop()
 	_ = u.nc.Close()
 	u.joinSend()
 	u.idle()

@@ -8,9 +8,9 @@ import (
 	"time"
 )
 
-// watcher tells connections that their client has left. Each connection is registered once, for EPOLLRDHUP edges only, so that
-// it costs nothing per request and no wake-up for data, and a FIN is seen behind unread bytes. It is one epoll of our own,
-// whose descriptor waits in the runtime's poller.
+// watcher tells connections that their other end has left: a client, or a server whose stream is followed. Each connection is registered
+// once, for EPOLLRDHUP edges only, so that it costs nothing per request and no wake-up for data, and a FIN is seen behind unread bytes. It
+// is one epoll of our own, whose descriptor waits in the runtime's poller.
 type watcher struct {
 	epoll *os.File
 	fd    int // of epoll; File.Fd would make it blocking
@@ -28,9 +28,14 @@ const watchLater = 50 * time.Millisecond
 // watchSlot: an event carries the slot's index and generation, so that one fetched before its connection was closed cannot
 // reach the next connection with the same descriptor or slot.
 type watchSlot struct {
-	conn       *Conn
+	whose      leaver
 	generation int32
 }
+
+// leaver is who is told, once.
+type leaver interface{ peerLeft() }
+
+func (c *Conn) peerLeft() { c.clientLeft() }
 
 // watchID is a slot at the time of one generation.
 type watchID struct{ slot, generation int32 }
@@ -103,31 +108,43 @@ func (w *watcher) watchPending() {
 }
 
 // watchNow ends the time that a watch is pending: a client that has left already is told of too. False when c is not watched then.
-func (c *Conn) watchNow() bool {
-	if c.watch.state.Load() == watched {
+func (c *Conn) watchNow() bool { return c.watch.now(c.raw, c) }
+
+// watchEnd makes peerLeft be called when the server has ended the connection, now or later; false when that cannot be.
+func (u *UpConn) watchEnd() bool {
+	if theWatcher() == nil {
+		return false
+	}
+	u.watch.state.CompareAndSwap(unwatched, watchPending)
+	return u.watch.now(u.in.raw, u)
+}
+
+// now registers one that is pending.
+func (watch *watch) now(raw syscall.RawConn, whose leaver) bool {
+	if watch.state.Load() == watched {
 		return true
 	}
 	w := theWatcher()
-	id, ok := w.take(c)
+	id, ok := w.take(watch, whose)
 	if !ok {
 		return false
 	}
 	added := false
-	_ = c.raw.Control(func(fd uintptr) {
+	_ = raw.Control(func(fd uintptr) {
 		event := syscall.EpollEvent{Events: rdhupEdge, Fd: id.slot, Pad: id.generation}
 		added = syscall.EpollCtl(w.fd, syscall.EPOLL_CTL_ADD, int(fd), &event) == nil
 	})
 	if !added {
-		c.stopWatch()
+		watch.stop()
 	}
 	return added
 }
 
-// take gives a pending c a slot.
-func (w *watcher) take(c *Conn) (watchID, bool) {
+// take gives a pending one a slot.
+func (w *watcher) take(watch *watch, whose leaver) (watchID, bool) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	if !c.watch.state.CompareAndSwap(watchPending, watched) {
+	if !watch.state.CompareAndSwap(watchPending, watched) {
 		return watchID{}, false
 	}
 	if len(w.free) == 0 {
@@ -137,26 +154,26 @@ func (w *watcher) take(c *Conn) (watchID, bool) {
 	i := w.free[len(w.free)-1]
 	w.free = w.free[:len(w.free)-1]
 	s := &w.slots[i]
-	s.conn = c
-	c.watch.id = watchID{i, s.generation}
-	return c.watch.id, true
+	s.whose = whose
+	watch.id = watchID{i, s.generation}
+	return watch.id, true
 }
 
-// stopWatch is called before the descriptor is closed; closing it ends the registration in the kernel.
-func (c *Conn) stopWatch() {
-	if !c.watch.possible() {
+// stop is called before the descriptor is closed; closing it ends the registration in the kernel.
+func (watch *watch) stop() {
+	if !watch.possible() {
 		return
 	}
 	w := theWatcher()
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	if c.watch.state.Swap(unwatched) != watched {
+	if watch.state.Swap(unwatched) != watched {
 		return
 	}
-	s := &w.slots[c.watch.id.slot]
-	s.conn = nil
+	s := &w.slots[watch.id.slot]
+	s.whose = nil
 	s.generation++
-	w.free = append(w.free, c.watch.id.slot)
+	w.free = append(w.free, watch.id.slot)
 }
 
 func (w *watcher) run() {
@@ -176,18 +193,18 @@ func (w *watcher) run() {
 			return
 		}
 		for _, e := range events[:max(n, 0)] {
-			if c := w.lookup(watchID{e.Fd, e.Pad}); c != nil {
-				c.clientLeft()
+			if l := w.lookup(watchID{e.Fd, e.Pad}); l != nil {
+				l.peerLeft()
 			}
 		}
 	}
 }
 
-func (w *watcher) lookup(id watchID) *Conn {
+func (w *watcher) lookup(id watchID) leaver {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	if s := &w.slots[id.slot]; s.generation == id.generation {
-		return s.conn
+		return s.whose
 	}
 	return nil
 }

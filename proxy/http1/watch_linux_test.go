@@ -14,12 +14,12 @@ func TestStaleEventReachesNobody(t *testing.T) {
 	if w.lookup(id) != first {
 		t.Fatal("not registered")
 	}
-	first.stopWatch()
+	first.watch.stop()
 	b, _ := pair(t)
 	second := newConn(&Server{}, b, Origin{})
 	second.startWatch()
 	again := second.watch.id
-	defer second.stopWatch()
+	defer second.watch.stop()
 	if again.slot != id.slot {
 		t.Fatalf("slot %d, then %d", id.slot, again.slot)
 	}

@@ -16,7 +16,7 @@ type watch struct{ on bool }
 // watched are all open connections; the goroutine that looks at them lives while there are any.
 var watched struct {
 	mu    sync.Mutex // guards conns
-	conns map[*Conn]struct{}
+	conns map[*watch]*Conn
 }
 
 // possible tells that clientLeft will be called.
@@ -31,23 +31,26 @@ func (c *Conn) startWatch() {
 	watched.mu.Lock()
 	defer watched.mu.Unlock()
 	if watched.conns == nil {
-		watched.conns = map[*Conn]struct{}{}
+		watched.conns = map[*watch]*Conn{}
 	}
 	if len(watched.conns) == 0 {
 		go lookAround()
 	}
-	watched.conns[c] = struct{}{}
+	watched.conns[&c.watch] = c
 	c.watch.on = true
 }
 
-func (c *Conn) stopWatch() {
-	if !c.watch.on {
+func (w *watch) stop() {
+	if !w.on {
 		return
 	}
 	watched.mu.Lock()
 	defer watched.mu.Unlock()
-	delete(watched.conns, c)
+	delete(watched.conns, w)
 }
+
+// watchEnd is not known here.
+func (u *UpConn) watchEnd() bool { return false }
 
 // lookAround peeks at each connection; a FIN behind unread bytes stays unseen.
 func lookAround() {
@@ -59,7 +62,7 @@ func lookAround() {
 			return
 		}
 		var left []*Conn
-		for c := range watched.conns {
+		for _, c := range watched.conns {
 			if !c.Gone() && peek(c.raw) == peekEnd {
 				left = append(left, c)
 			}

@@ -1,0 +1,123 @@
+package http1
+
+import "syscall"
+
+// Following a stream.
+//
+// A wait that is entered anew has to look first whether something came meanwhile, and mostly finds nothing. So, as with requests
+// (inside.go), a stream whose client takes what comes at once is followed in one long RawConn.Read of its server's connection: the
+// callback reads, passes on what it read and returns false to wait for the next edge of the poller. Only an end of the connection that
+// came along with bytes makes no edge: the watcher tells of it.
+//
+// The plain version is CopyBody without follow.
+
+// followFrom is how often more of a body was waited for when it is taken for a stream.
+const followFrom = 2
+
+// follows tells that more of the body can be waited for inside of one read: nothing of it is unread. While a request is still sent, whoever
+// sends may close the connection with mu held, which waits for the read to end.
+func (u *UpConn) follows() bool {
+	if !edges || u.request != nil || !u.body.lulls() || !u.watchEnd() {
+		return false
+	}
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	return !u.over
+}
+
+// setFollowed makes peerLeft wake who waits, or not any more; it tells whether the server has ended the connection.
+func (u *UpConn) setFollowed(on bool) (over bool) {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	u.followed = on
+	return u.over
+}
+
+// peerLeft is called by the watcher.
+func (u *UpConn) peerLeft() {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	u.over = true
+	if u.followed {
+		_ = u.nc.SetReadDeadline(longAgo)
+	}
+}
+
+// follow passes on what comes of u's body until something else is to be done: CopyBody finds out what. n counts body bytes; first is as
+// there. Errors are CopyBody's.
+func (c *Conn) follow(u *UpConn, first func()) (n int64, err error) {
+	in, b := &u.in, &u.body
+	var failed error // of reading
+	in.release()
+	in.deadline.read(in.nc, b.timeout)
+	u.setFollowed(true)
+	waitErr := in.raw.Read(func(fd uintptr) bool {
+		for {
+			in.take()
+			var short bool
+			if in.end, failed = recv(fd, in.b); failed != nil {
+				in.release()
+				return failed != syscall.EAGAIN
+			}
+			short = in.end < len(in.b)
+			c.out.take()
+			more, all, passErr := c.passOn(b, first)
+			if n += more; !all {
+				err = passErr
+				return true
+			}
+			first = nil
+			c.lull()
+			in.release()
+			if !short {
+				continue
+			}
+			in.deadline.read(in.nc, b.timeout)
+			if u.setFollowed(true) { // after the deadline, which peerLeft has moved or will move
+				return true
+			}
+			return false
+		}
+	})
+	over := u.setFollowed(false)
+	if over {
+		in.deadline.unknown()
+	}
+	switch {
+	case err != nil:
+		return n, err
+	case waitErr != nil && !(over && isTimeout(waitErr)):
+		failed = waitErr
+	case failed == syscall.EAGAIN: // woken by peerLeft
+		failed = nil
+	}
+	if failed != nil {
+		return n, b.readFailed(failed)
+	}
+	return n, nil
+}
+
+// passOn gives the client the payload that is at hand. all is false, without an error, when the body ends or is at fault, when the
+// client did not take all of it, or when bytes are left that make no payload yet.
+func (c *Conn) passOn(b *Body, first func()) (n int64, all bool, err error) {
+	for {
+		view, err := b.ready(maxInt)
+		if err != nil {
+			return n, false, nil // b.ready says so again
+		}
+		if len(view) == 0 {
+			break
+		}
+		if n == 0 && first != nil {
+			first()
+		}
+		n += int64(len(view))
+		if err := c.putBoth(view, nil); err != nil || c.out.stalled() {
+			return n, false, err
+		}
+	}
+	if err := c.flush(); err != nil || c.out.stalled() {
+		return n, false, err
+	}
+	return n, len(b.in.unread()) == 0, nil
+}
