@@ -68,9 +68,9 @@ func takeFields() []field { return fieldPool.Get().(*[defaultMaxFields]field)[:0
 
 func takeFew() []field { return fewPool.Get().(*[fewFields]field)[:0] }
 
-// moreFields gives the largest table in place of a smaller one that is full. What has none grows as any slice does.
+// moreFields gives the largest table in place of a smaller one that is full. Other tables, as those of trailers, grow as any slice does.
 func moreFields(f []field) []field {
-	if cap(f) == 0 || cap(f) >= defaultMaxFields {
+	if cap(f) != answerFields && cap(f) != fewFields {
 		return f
 	}
 	more := append(takeFields(), f...)

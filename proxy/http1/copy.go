@@ -55,11 +55,8 @@ func (c *Conn) CopyBody(u *UpConn, idle time.Duration, first func()) (n int64, e
 			if b.kind != bodyLength {
 				c.lull()
 			}
-			if waits++; waits > followFrom && c.out.eager && u.follows() {
-				if n > 0 {
-					first = nil
-				}
-				more, err := c.follow(u, first)
+			if waits++; waits > followFrom && c.follows(u) {
+				more, err := c.follow(u)
 				if n += more; err != nil {
 					return n, err
 				}

@@ -1,23 +1,27 @@
 package http1
 
-import "syscall"
+import (
+	"net"
+	"syscall"
+)
 
 // Following a stream.
 //
 // A wait that is entered anew has to look first whether something came meanwhile, and mostly finds nothing. So, as with requests
 // (inside.go), a stream whose client takes what comes at once is followed in one long RawConn.Read of its server's connection: the
 // callback reads, passes on what it read and returns false to wait for the next edge of the poller. Only an end of the connection that
-// came along with bytes makes no edge: the watcher tells of it.
+// came along with bytes makes no edge: the watcher tells of it. Closing the connection waits for the callback, so it must not wait for
+// the client, and Cancel does not wait for it.
 //
 // The plain version is CopyBody without follow.
 
 // followFrom is how often more of a body was waited for when it is taken for a stream.
 const followFrom = 2
 
-// follows tells that more of the body can be waited for inside of one read: nothing of it is unread. While a request is still sent, whoever
-// sends may close the connection with mu held, which waits for the read to end.
-func (u *UpConn) follows() bool {
-	if !edges || u.request != nil || !u.body.lulls() || !u.watchEnd() {
+// follows tells that more of u's body can be waited for inside of one read: nothing of it is unread. A client over TLS may have to be waited
+// for where spill has no room; and while a request is still sent, whoever sends may close the connection with mu held.
+func (c *Conn) follows(u *UpConn) bool {
+	if !edges || !c.out.eager || c.out.spill != nil || u.request != nil || !u.body.lulls() || !u.watchEnd() {
 		return false
 	}
 	u.mu.Lock()
@@ -33,6 +37,12 @@ func (u *UpConn) setFollowed(on bool) (over bool) {
 	return u.over
 }
 
+func (u *UpConn) isFollowed() bool {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	return u.followed
+}
+
 // peerLeft is called by the watcher.
 func (u *UpConn) peerLeft() {
 	u.mu.Lock()
@@ -43,41 +53,36 @@ func (u *UpConn) peerLeft() {
 	}
 }
 
-// follow passes on what comes of u's body until something else is to be done: CopyBody finds out what. n counts body bytes; first is as
-// there. Errors are CopyBody's.
-func (c *Conn) follow(u *UpConn, first func()) (n int64, err error) {
+// follow passes on what comes of u's body until something else is to be done: CopyBody finds out what. n counts body bytes. Errors are
+// CopyBody's.
+func (c *Conn) follow(u *UpConn) (n int64, err error) {
 	in, b := &u.in, &u.body
 	var failed error // of reading
 	in.release()
 	in.deadline.read(in.nc, b.timeout)
 	u.setFollowed(true)
 	waitErr := in.raw.Read(func(fd uintptr) bool {
-		for {
+		for full := true; full && !u.canceled.Load(); {
 			in.take()
-			var short bool
-			if in.end, failed = recv(fd, in.b); failed != nil {
+			if in.end, failed = recv(fd, in.b); failed == syscall.EAGAIN {
 				in.release()
-				return failed != syscall.EAGAIN
+				break
+			} else if failed != nil {
+				in.release()
+				return true
 			}
-			short = in.end < len(in.b)
+			full = in.end == len(in.b)
 			c.out.take()
-			more, all, passErr := c.passOn(b, first)
-			if n += more; !all {
+			passed, all, passErr := c.passOn(b)
+			if n += passed; !all {
 				err = passErr
 				return true
 			}
-			first = nil
 			c.lull()
 			in.release()
-			if !short {
-				continue
-			}
-			in.deadline.read(in.nc, b.timeout)
-			if u.setFollowed(true) { // after the deadline, which peerLeft has moved or will move
-				return true
-			}
-			return false
 		}
+		in.deadline.read(in.nc, b.timeout)
+		return u.setFollowed(true) || u.canceled.Load() // after the deadline, which peerLeft has moved or will move
 	})
 	over := u.setFollowed(false)
 	if over {
@@ -86,6 +91,8 @@ func (c *Conn) follow(u *UpConn, first func()) (n int64, err error) {
 	switch {
 	case err != nil:
 		return n, err
+	case u.canceled.Load():
+		failed = net.ErrClosed
 	case waitErr != nil && !(over && isTimeout(waitErr)):
 		failed = waitErr
 	case failed == syscall.EAGAIN: // woken by peerLeft
@@ -99,7 +106,7 @@ func (c *Conn) follow(u *UpConn, first func()) (n int64, err error) {
 
 // passOn gives the client the payload that is at hand. all is false, without an error, when the body ends or is at fault, when the
 // client did not take all of it, or when bytes are left that make no payload yet.
-func (c *Conn) passOn(b *Body, first func()) (n int64, all bool, err error) {
+func (c *Conn) passOn(b *Body) (n int64, all bool, err error) {
 	for {
 		view, err := b.ready(maxInt)
 		if err != nil {
@@ -107,9 +114,6 @@ func (c *Conn) passOn(b *Body, first func()) (n int64, all bool, err error) {
 		}
 		if len(view) == 0 {
 			break
-		}
-		if n == 0 && first != nil {
-			first()
 		}
 		n += int64(len(view))
 		if err := c.putBoth(view, nil); err != nil || c.out.stalled() {

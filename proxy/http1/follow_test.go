@@ -183,3 +183,103 @@ func TestFollowLosesNothing(t *testing.T) {
 		})
 	}
 }
+
+// Silence counts from the last bytes, also when they filled the buffer to the last byte.
+func TestFollowedStreamOfFullBuffers(t *testing.T) {
+	const events = 12
+	event := strings.Repeat("x", inSize)
+	f, h := startRelay(t, script(t, func(nc *client) {
+		if _, err := nc.readHead(); err != nil {
+			return
+		}
+		nc.send(streamHeadOf("close"))
+		for range events {
+			nc.send(event)
+			time.Sleep(100 * time.Millisecond)
+		}
+	}))
+	h.idle = 400 * time.Millisecond
+	c := f.dial(t)
+	c.send("GET / HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n")
+	got, err := c.rest()
+	if n := strings.Count(got, event); n != events || err != nil {
+		t.Errorf("%d events of %d, %v; %v", n, events, err, h.last())
+	}
+}
+
+// Whoever cancels is not held up by what the goroutine that follows is at.
+func TestCancelDoesNotWaitForFollow(t *testing.T) {
+	a, _ := pair(t)
+	u := newUpConn(NewTransport("", TransportConfig{}), a)
+	u.begin(nil, false, uptime())
+	u.setFollowed(true)
+	inside, leave, left := make(chan bool), make(chan bool), make(chan bool)
+	go func() {
+		defer close(left)
+		_ = u.in.raw.Read(func(uintptr) bool {
+			close(inside)
+			<-leave
+			return true
+		})
+	}()
+	<-inside
+	canceled := make(chan bool)
+	go func() {
+		u.Cancel()
+		close(canceled)
+	}()
+	select {
+	case <-canceled:
+	case <-time.After(5 * time.Second):
+		t.Error("Cancel waits")
+	}
+	close(leave)
+	<-left
+}
+
+// A client that leaves while its stream floods is noticed, and so are others.
+func TestFollowedFloodIsCanceled(t *testing.T) {
+	over := make(chan bool, 1)
+	f, h := startRelay(t, script(t, func(nc *client) {
+		if _, err := nc.readHead(); err != nil {
+			return
+		}
+		nc.send(streamHeadOf("close"))
+		for i := range 4 { // until it is followed
+			nc.send(framedEvent("close", i))
+			time.Sleep(5 * time.Millisecond)
+		}
+		flood := make([]byte, 1<<20)
+		for begun := time.Now(); time.Since(begun) < 10*time.Second; {
+			if _, err := nc.Write(flood); err != nil {
+				break
+			}
+		}
+		over <- true
+	}))
+	c := f.dial(t)
+	c.send("GET / HTTP/1.1\r\nHost: a\r\n\r\n")
+	if _, err := io.CopyN(io.Discard, c.r, 16<<20); err != nil {
+		t.Fatal(err)
+	}
+	begun := time.Now()
+	_ = c.CloseWrite()
+	go func() { _, _ = io.Copy(io.Discard, c.r) }() // it still takes all
+	<-over
+	if took := time.Since(begun); took > 2*time.Second {
+		t.Errorf("the server is told after %v", took)
+	}
+	eventually(t, "the exchange is over", func() bool { return errors.Is(h.last(), ErrCanceled) })
+}
+
+func TestMoreFieldsTakesOnlyForKnownTables(t *testing.T) {
+	for _, size := range []int{1, 2, 64} {
+		f := make([]field, size)
+		if more := moreFields(f); &more[0] != &f[0] {
+			t.Errorf("a table of %d is replaced", size)
+		}
+	}
+	if more := moreFields(make([]field, answerFields)); cap(more) != defaultMaxFields || len(more) != answerFields {
+		t.Errorf("%d of %d", len(more), cap(more))
+	}
+}

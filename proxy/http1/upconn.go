@@ -162,6 +162,10 @@ func (u *UpConn) part() []byte {
 // Cancel value given to Get, which cannot hit an exchange that has ended.
 func (u *UpConn) Cancel() {
 	u.canceled.Store(true)
+	if u.isFollowed() { // which sees canceled, but perhaps not at once
+		go u.nc.Close()
+		return
+	}
 	_ = u.nc.Close()
 }
 
