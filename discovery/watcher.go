@@ -18,6 +18,8 @@ type Watcher struct {
 	log      *slog.Logger
 	check    atomic.Pointer[check]
 	try      func(ctx context.Context, c *check, addr string, lim limits) error // one probe
+	known    chan struct{}                                                      // closed with the first set
+	once     sync.Once                                                          // closes known
 
 	mu        sync.Mutex // guards what follows
 	layer     Layer      // between TCP and HTTP/1.1; nil: none
@@ -28,7 +30,7 @@ type Watcher struct {
 // NewWatcher returns a watcher of src for u. A check that does not Validate is replaced by the
 // default one, which Notes says.
 func NewWatcher(u *balancer.Upstream, src Source, hc HealthConfig, log *slog.Logger) *Watcher {
-	w := &Watcher{upstream: u, source: src, log: log.With("upstream", u.Name())}
+	w := &Watcher{upstream: u, source: src, log: log.With("upstream", u.Name()), known: make(chan struct{})}
 	w.try = func(ctx context.Context, c *check, addr string, lim limits) error { return c.run(ctx, addr, lim) }
 	w.Configure(hc)
 	return w
@@ -68,6 +70,9 @@ func (w *Watcher) replace(c *check) {
 	}
 }
 
+// Known is closed when the source has said for the first time which servers there are.
+func (w *Watcher) Known() <-chan struct{} { return w.known }
+
 // Run watches until ctx ends, and returns when all probes have ended. The upstream keeps the last
 // set: the watcher that follows replaces it. Not to be called twice at once.
 func (w *Watcher) Run(ctx context.Context) {
@@ -87,6 +92,7 @@ func (w *Watcher) Run(ctx context.Context) {
 		case specs := <-sets:
 			w.noteSource(nil)
 			w.upstream.Update(specs, time.Now())
+			w.once.Do(func() { close(w.known) })
 			w.follow(ctx, &wg, probes)
 		}
 	}

@@ -161,6 +161,26 @@ func TestStartingServerIsReadySoon(t *testing.T) {
 	}
 }
 
+// What is known is in the upstream already.
+func TestKnownComesWithTheFirstSet(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w, u, src, _ := watch(t, DefaultConfig().HealthCheck)
+		time.Sleep(time.Hour)
+		select {
+		case <-w.Known():
+			t.Fatal("known before the source has said anything")
+		default:
+		}
+		src.send("a:1")
+		<-w.Known()
+		if n := len(u.Servers()); n != 1 {
+			t.Errorf("%d servers", n)
+		}
+		src.send() // none is an answer too, and not the first any more
+		synctest.Wait()
+	})
+}
+
 func TestStartingServerIsProbedLessAndLess(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		_, _, src, f := watch(t, DefaultConfig().HealthCheck)

@@ -250,6 +250,9 @@ func (g *gateway) apply(cfg *config.Config) error {
 			added[name].start(g, u)
 		}
 	}
+	if g.cfg != nil || g.predecessor != nil { // clients are served meanwhile, as before
+		awaitServers(added)
+	}
 	tls.Commit()
 	g.proxy.Store(table)
 	g.serve(cfg, fresh)

@@ -73,6 +73,22 @@ func (u *upstream) start(g *gateway, cfg *config.Upstream) {
 	}
 }
 
+// serversPatience bounds how long a new configuration waits until it is known which servers its new upstreams have.
+const serversPatience = time.Second
+
+// awaitServers waits for that: before it, requests would be refused for want of a server that is there.
+func awaitServers(added map[string]*upstream) {
+	late := time.NewTimer(serversPatience)
+	defer late.Stop()
+	for _, u := range added {
+		select {
+		case <-u.watcher.Known():
+		case <-late.C:
+			return
+		}
+	}
+}
+
 // configure takes a new configuration, under load: what did not change lives on.
 func (u *upstream) configure(g *gateway, cfg *config.Upstream) {
 	u.ground.Configure(cfg.Balancer)
