@@ -41,11 +41,8 @@ func NewUpstream(name string, cfg Config) *Upstream {
 // Name is the NAME of [upstream.NAME].
 func (u *Upstream) Name() string { return u.name }
 
-// Config is what it was last configured with.
-func (u *Upstream) Config() Config { return *u.cfg.Load() }
-
-// Current is what it was last configured with, not to be modified.
-func (u *Upstream) Current() *Config { return u.cfg.Load() }
+// Config is what it was last configured with. Not to be modified.
+func (u *Upstream) Config() *Config { return u.cfg.Load() }
 
 // SetHooks sets what is called when a server joins the set, before any request can see it, and after
 // it has left. What added returns is the server's Attached. To be called before the first Update.

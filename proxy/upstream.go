@@ -106,7 +106,7 @@ func (x *Exchange) aim() {
 	if x.route.fair != nil {
 		x.ticket.FairKey = x.route.fair.of(x.client, x.head)
 	}
-	cfg := x.route.upstream.Upstream.Current()
+	cfg := x.route.upstream.Upstream.Config()
 	if cfg.Balance == "hash" {
 		var scratch [16]byte
 		x.ticket.Key = balancer.HashBytes(parseHashKey(cfg.HashKey).value(&scratch, x.client, x.head, x.head.Target()))

@@ -18,8 +18,8 @@ import (
 // followFrom is how often more of a body was waited for when it is taken for a stream.
 const followFrom = 2
 
-// follows tells that more of u's body can be waited for inside of one read: nothing of it is unread. A client over TLS may have to be waited
-// for where spill has no room; and while a request is still sent, whoever sends may close the connection with mu held.
+// follows tells that more of u's body can be waited for inside of one read, and lets go of its head: nothing of it is unread. A client over
+// TLS may have to be waited for where spill has no room; and while a request is still sent, whoever sends may close the connection with mu held.
 func (c *Conn) follows(u *UpConn) bool {
 	if !edges || !c.out.eager || c.out.spill != nil || u.request != nil || !u.body.lulls() || !u.watchEnd() {
 		return false

@@ -120,22 +120,22 @@ func (u *UpConn) watchEnd() bool {
 }
 
 // now registers one that is pending.
-func (watch *watch) now(raw syscall.RawConn, whose leaver) bool {
-	if watch.state.Load() == watched {
+func (w *watch) now(raw syscall.RawConn, whose leaver) bool {
+	if w.state.Load() == watched {
 		return true
 	}
-	w := theWatcher()
-	id, ok := w.take(watch, whose)
+	by := theWatcher()
+	id, ok := by.take(w, whose)
 	if !ok {
 		return false
 	}
 	added := false
 	_ = raw.Control(func(fd uintptr) {
 		event := syscall.EpollEvent{Events: rdhupEdge, Fd: id.slot, Pad: id.generation}
-		added = syscall.EpollCtl(w.fd, syscall.EPOLL_CTL_ADD, int(fd), &event) == nil
+		added = syscall.EpollCtl(by.fd, syscall.EPOLL_CTL_ADD, int(fd), &event) == nil
 	})
 	if !added {
-		watch.stop()
+		w.stop()
 	}
 	return added
 }
@@ -160,20 +160,20 @@ func (w *watcher) take(watch *watch, whose leaver) (watchID, bool) {
 }
 
 // stop is called before the descriptor is closed; closing it ends the registration in the kernel.
-func (watch *watch) stop() {
-	if !watch.possible() {
+func (w *watch) stop() {
+	if !w.possible() {
 		return
 	}
-	w := theWatcher()
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	if watch.state.Swap(unwatched) != watched {
+	by := theWatcher()
+	by.mu.Lock()
+	defer by.mu.Unlock()
+	if w.state.Swap(unwatched) != watched {
 		return
 	}
-	s := &w.slots[watch.id.slot]
+	s := &by.slots[w.id.slot]
 	s.whose = nil
 	s.generation++
-	w.free = append(w.free, watch.id.slot)
+	by.free = append(by.free, w.id.slot)
 }
 
 func (w *watcher) run() {
