@@ -27,6 +27,7 @@ func cmdRun(_ context.Context, env Env, args []string) int {
 	}
 	file, _ := configFile(env, *c)
 	g := newGateway(file, *errorLog, newLogs(env.Stderr))
+	settleMemory(g.log)
 	signals := make(chan os.Signal, 8)
 	signal.Notify(signals, syscall.SIGTERM, syscall.SIGINT, syscall.SIGQUIT, syscall.SIGHUP, syscall.SIGUSR1, syscall.SIGUSR2)
 	if err := g.inherit(); err != nil {
