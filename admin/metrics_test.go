@@ -5,6 +5,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/prometheus/client_golang/prometheus/testutil/promlint"
 	dto "github.com/prometheus/client_model/go"
@@ -122,7 +123,7 @@ func TestMetricValues(t *testing.T) {
 	demo := g.upstreams[1]
 	trip := demo.Server("demo-1")
 	for range 2 {
-		_ = trip.Execute(func() (struct{}, error) { return struct{}{}, errors.New("no answer") })
+		_ = trip.Execute(func() (time.Time, error) { return time.Now(), errors.New("no answer") })
 	}
 	s := local(t, g)
 	text, _ := scrape(t, s.Addr())

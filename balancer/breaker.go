@@ -11,6 +11,8 @@ import (
 
 // breaker is the circuit breaker of one server: gobreaker, with what picking needs to know of it in
 // atomics. gobreaker turns half-open only when it is asked, so readiness compares openUntil with now.
+// While it is closed it hears of failures alone: it takes its lock twice for a request, and all requests of a server
+// would meet there. What went well is counted beside it, over the same time, for the ratio.
 // A nil breaker is off.
 type breaker struct {
 	cfg       BreakerConfig
@@ -18,7 +20,12 @@ type breaker struct {
 	openUntil atomic.Int64 // 0 = closed; once passed, one request may try
 	trial     atomic.Bool  // that request is under way
 	halfOpen  atomic.Bool
+	changes   atomic.Uint32 // of state
+	successes recent        // while closed
 }
+
+// breakerWindow is the time that the ratio of failures is of.
+const breakerWindow = 10 * time.Second
 
 // newBreaker returns nil when cfg is nil. changed is called after each change of state.
 func newBreaker(cfg *BreakerConfig, changed func()) *breaker {
@@ -28,15 +35,17 @@ func newBreaker(cfg *BreakerConfig, changed func()) *breaker {
 	b := &breaker{cfg: *cfg}
 	b.circuit = gobreaker.NewCircuitBreaker[struct{}](gobreaker.Settings{
 		MaxRequests:  1,
-		Interval:     10 * time.Second,
+		Interval:     breakerWindow,
 		BucketPeriod: time.Second,
 		Timeout:      cfg.OpenFor,
 		ReadyToTrip: func(c gobreaker.Counts) bool {
-			n := c.TotalSuccesses + c.TotalFailures // Requests has the excluded ones too
-			return int(n) >= max(cfg.MinRequests, 1) && float64(c.TotalFailures) >= cfg.FailureRatio*float64(n)
+			n := int(c.TotalFailures) + b.successes.at(time.Now())
+			return n >= max(cfg.MinRequests, 1) && float64(c.TotalFailures) >= cfg.FailureRatio*float64(n)
 		},
 		IsExcluded: func(err error) bool { return errors.Is(err, ErrCanceled) },
 		OnStateChange: func(_ string, _, to gobreaker.State) {
+			b.changes.Add(1)
+			b.successes.clear()
 			switch to {
 			case gobreaker.StateOpen:
 				b.openUntil.Store(nanos(time.Now().Add(cfg.OpenFor)) + 1) // gobreaker lets through strictly after
@@ -61,18 +70,35 @@ func (b *breaker) lets(now int64) bool {
 	return until == 0 || until <= now && !b.trial.Load()
 }
 
-func (b *breaker) execute(fn func() (struct{}, error)) error {
+func (b *breaker) execute(fn func() (time.Time, error)) error {
 	if b == nil {
 		_, err := fn()
 		return err
 	}
 	if b.openUntil.Load() != 0 {
-		if !b.trial.CompareAndSwap(false, true) {
-			return ErrBreakerOpen
-		}
-		defer b.trial.Store(false)
+		return b.try(fn)
 	}
-	_, err := b.circuit.Execute(fn)
+	changes := b.changes.Load()
+	ended, err := fn()
+	switch {
+	case err == nil:
+		b.successes.add(ended)
+	case b.changes.Load() == changes: // or it says nothing about what the breaker waits for now
+		_, _ = b.circuit.Execute(func() (struct{}, error) { return struct{}{}, err })
+	}
+	return err
+}
+
+// try runs fn as the one request that is let through to a server whose breaker is not closed, once it is time.
+func (b *breaker) try(fn func() (time.Time, error)) error {
+	if !b.trial.CompareAndSwap(false, true) {
+		return ErrBreakerOpen
+	}
+	defer b.trial.Store(false)
+	_, err := b.circuit.Execute(func() (struct{}, error) {
+		_, err := fn()
+		return struct{}{}, err
+	})
 	if err == gobreaker.ErrOpenState || err == gobreaker.ErrTooManyRequests {
 		return ErrBreakerOpen
 	}
@@ -105,4 +131,43 @@ func (b *breaker) opensAt() int64 {
 		return 0
 	}
 	return b.openUntil.Load()
+}
+
+// recent counts what happens in each second of a breakerWindow: the second in the upper bits of a counter, how often in
+// the lower.
+type recent [breakerWindow / time.Second]atomic.Uint64
+
+const recentBits = 30 // of how often
+
+func (r *recent) add(now time.Time) {
+	second := uint64(nanos(now)) / uint64(time.Second)
+	for c := &r[second%uint64(len(r))]; ; {
+		old := c.Load()
+		switch {
+		case old>>recentBits == second:
+			c.Add(1)
+			return
+		case old>>recentBits > second: // a window later by now
+			return
+		case c.CompareAndSwap(old, second<<recentBits|1):
+			return
+		}
+	}
+}
+
+// at is how many there were in the window up to now.
+func (r *recent) at(now time.Time) (n int) {
+	second := uint64(nanos(now)) / uint64(time.Second)
+	for i := range r {
+		if c := r[i].Load(); c>>recentBits+uint64(len(r)) > second {
+			n += int(c & (1<<recentBits - 1))
+		}
+	}
+	return n
+}
+
+func (r *recent) clear() {
+	for i := range r {
+		r[i].Store(0)
+	}
 }

@@ -192,7 +192,7 @@ func TestRetryAfterAnOpenBreaker(t *testing.T) {
 		cfg.Breaker = &BreakerConfig{FailureRatio: 0.5, MinRequests: 1, OpenFor: 7 * time.Second}
 		u := newTestUpstream(t, cfg, 1)
 		ticket := mustAcquire(t, u)
-		_ = ticket.Server().Execute(func() (struct{}, error) { return struct{}{}, errProbe })
+		_ = ticket.Server().Execute(func() (time.Time, error) { return time.Now(), errProbe })
 		release(u, ticket)
 		time.Sleep(2 * time.Second)
 		want(t, "while it is open", wait(u, ticket).result(), ErrBreakerOpen.Error())

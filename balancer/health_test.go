@@ -158,9 +158,9 @@ func TestBreakerOpensTriesAndCloses(t *testing.T) {
 		cfg.Breaker = &BreakerConfig{FailureRatio: 0.5, MinRequests: 4, OpenFor: 10 * time.Second}
 		u := newTestUpstream(t, cfg, 0)
 		s := u.Servers()[0]
-		bad := func() (struct{}, error) { return struct{}{}, ErrServerStatus }
-		good := func() (struct{}, error) { return struct{}{}, nil }
-		left := func() (struct{}, error) { return struct{}{}, errors.Join(ErrCanceled) }
+		bad := func() (time.Time, error) { return time.Now(), ErrServerStatus }
+		good := func() (time.Time, error) { return time.Now(), nil }
+		left := func() (time.Time, error) { return time.Now(), errors.Join(ErrCanceled) }
 		for range 20 {
 			_ = s.Execute(left)
 		}
@@ -180,7 +180,7 @@ func TestBreakerOpensTriesAndCloses(t *testing.T) {
 		}
 		trial, second := make(chan struct{}), make(chan error, 1)
 		go func() {
-			second <- s.Execute(func() (struct{}, error) { <-trial; return struct{}{}, nil })
+			second <- s.Execute(func() (time.Time, error) { <-trial; return time.Now(), nil })
 		}()
 		synctest.Wait()
 		want(t, "during the trial", s.Breaker(), "half-open")
@@ -205,7 +205,7 @@ func TestBreakerStaysOpenAfterABadTrial(t *testing.T) {
 		cfg.Breaker = &BreakerConfig{FailureRatio: 0.5, MinRequests: 1, OpenFor: 10 * time.Second}
 		u := newTestUpstream(t, cfg, 0)
 		s := u.Servers()[0]
-		bad := func() (struct{}, error) { return struct{}{}, ErrServerStatus }
+		bad := func() (time.Time, error) { return time.Now(), ErrServerStatus }
 		_ = s.Execute(bad)
 		time.Sleep(10*time.Second + 1)
 		if err := s.Execute(bad); err != ErrServerStatus {

@@ -373,7 +373,7 @@ func TestAcquireAllocatesNothing(t *testing.T) {
 		cfg.Balance = c.Balance
 		u := newTestUpstream(t, cfg, 4, 4, 4, 4, 4, 4)
 		ticket := &Ticket{}
-		fn := func() (struct{}, error) { return struct{}{}, nil }
+		fn := func() (time.Time, error) { return time.Now(), nil }
 		var before, after runtime.MemStats
 		runtime.ReadMemStats(&before)
 		for range 5000 {

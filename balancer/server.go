@@ -245,9 +245,10 @@ func (s *Server) state(now int64) State {
 func (s *Server) Breaker() string { return s.breaker.Load().state() }
 
 // Execute runs fn, which sends a request up to the head of its response, through the server's
-// circuit breaker. It returns fn's error, or ErrBreakerOpen when fn was not run. An fn made once per
-// request object keeps this free of allocations. Errors that wrap ErrCanceled count neither way.
-func (s *Server) Execute(fn func() (struct{}, error)) error {
+// circuit breaker. fn tells when it ended, besides its error. Execute returns that error, or ErrBreakerOpen when fn was
+// not run. An fn made once per request object keeps this free of allocations. Errors that wrap ErrCanceled count
+// neither way.
+func (s *Server) Execute(fn func() (ended time.Time, err error)) error {
 	return s.breaker.Load().execute(fn)
 }
 

@@ -44,13 +44,13 @@ type Exchange struct {
 	in       []byte // the head for the client
 	prologue []byte // what its connection begins with
 	response *http1.Head
-	trip     func() (struct{}, error) // roundTrip, made once
-	first    func()                   // answering, made once
-	whole    func()                   // answered, made once
-	ran      bool                     // the breaker let roundTrip run
-	err      error                    // what it ended with
-	written  bool                     // a byte of the request may have reached a server
-	interim  bool                     // an interim response was passed on
+	trip     func() (time.Time, error) // roundTrip, made once
+	first    func()                    // answering, made once
+	whole    func()                    // answered, made once
+	ran      bool                      // the breaker let roundTrip run
+	err      error                     // what it ended with
+	written  bool                      // a byte of the request may have reached a server
+	interim  bool                      // an interim response was passed on
 
 	// What is logged.
 	begun                      time.Time
@@ -184,16 +184,16 @@ func (x *Exchange) exchange() error {
 }
 
 // roundTrip is what the breaker judges: the time up to the response's head and its status.
-func (x *Exchange) roundTrip() (struct{}, error) {
+func (x *Exchange) roundTrip() (ended time.Time, err error) {
 	x.ran = true
 	x.err = x.send()
 	switch {
 	case x.err == nil && x.response.Status() >= 500:
-		return struct{}{}, balancer.ErrServerStatus
+		return x.now, balancer.ErrServerStatus
 	case x.err != nil && x.outcome(x.err).Neutral:
-		return struct{}{}, balancer.ErrCanceled
+		return x.now, balancer.ErrCanceled
 	}
-	return struct{}{}, x.err
+	return x.now, x.err
 }
 
 // send writes the request on a connection to the server and reads until the final response's head. A kept
