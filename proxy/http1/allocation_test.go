@@ -122,7 +122,7 @@ func TestIdleConnectionsAreSmall(t *testing.T) {
 		return // the fields below belong to the connection's goroutine, which waits
 	}
 	for conn := range f.conns {
-		eventually(t, "buffers given back", func() bool { return conn.in.b == nil && conn.out.held == nil && conn.head.buf == nil })
+		eventually(t, "buffers given back", func() bool { return conn.in.b == nil && conn.out.held == nil && conn.message == nil })
 	}
 }
 

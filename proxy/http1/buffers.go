@@ -13,12 +13,8 @@ const (
 	smallCopy = 4 << 10  // payloads up to this are copied behind the head, longer ones are written from where they lie
 )
 
-// fewFields are as many as most requests have.
-const fewFields = 24
-
-// answerFields are as many as most responses have. A connection to a server has a table of its own for them; the size tells it from those
-// of the pools.
-const answerFields = 16
+// messageFields are as many as most messages have. A message has a table of its own for them; the size tells it from those of the pool.
+const messageFields = 24
 
 // Buffers are held while a message is under way; an idle connection has none, and a silent stream next to none (lull.go).
 var (
@@ -27,7 +23,6 @@ var (
 	outPool   = sync.Pool{New: func() any { return new([outSize]byte) }}
 	inPool    = sync.Pool{New: func() any { return new([inSize]byte) }}
 	bigPool   = sync.Pool{New: func() any { return new([bigSize]byte) }}
-	fewPool   = sync.Pool{New: func() any { return new([fewFields]field) }}
 	fieldPool = sync.Pool{New: func() any { return new([defaultMaxFields]field) }}
 )
 
@@ -66,24 +61,17 @@ func giveBuffer(b []byte) {
 
 func takeFields() []field { return fieldPool.Get().(*[defaultMaxFields]field)[:0] }
 
-func takeFew() []field { return fewPool.Get().(*[fewFields]field)[:0] }
-
-// moreFields gives the largest table in place of a smaller one that is full. Other tables, as those of trailers, grow as any slice does.
+// moreFields gives the largest table in place of a message's own one that is full. Other tables, as those of trailers, grow as any slice does.
 func moreFields(f []field) []field {
-	if cap(f) != answerFields && cap(f) != fewFields {
+	if cap(f) != messageFields {
 		return f
 	}
-	more := append(takeFields(), f...)
-	giveFields(f)
-	return more
+	return append(takeFields(), f...)
 }
 
-// giveFields takes back what takeFields or takeFew gave; other tables are not its.
+// giveFields takes back what takeFields gave; other tables are not its.
 func giveFields(f []field) {
-	switch cap(f) {
-	case fewFields:
-		fewPool.Put((*[fewFields]field)(f[:fewFields]))
-	case defaultMaxFields:
+	if cap(f) == defaultMaxFields {
 		fieldPool.Put((*[defaultMaxFields]field)(f[:defaultMaxFields]))
 	}
 }

@@ -29,10 +29,9 @@ type Conn struct {
 	mayTurn bool   // to HTTP/2: no request was received yet
 	turned  bool   // it has
 
-	in   input
-	out  output
-	head Head
-	body Body
+	in       input
+	out      output
+	*message // of the request; nil while the connection waits for one
 
 	// of the request under way
 	started  bool          // WriteHead was called
@@ -80,7 +79,6 @@ func newConn(s *Server, nc net.Conn, o Origin) *Conn {
 	c.raw = c.in.raw
 	c.out.init(nc, c.in.raw)
 	c.out.timeout = s.settings().BodyTimeout
-	c.body.conn = c
 	c.inside = c.insideFD
 	return c
 }
@@ -231,7 +229,7 @@ func (c *Conn) rest(first bool) bool {
 			return true
 		}
 	}
-	c.head.forget()
+	c.forget()
 	c.out.release()
 	in.release()
 
@@ -253,6 +251,12 @@ func (c *Conn) rest(first bool) bool {
 	in.deadline.readFrom(now, c.nc, timeout)
 	c.mu.Unlock()
 	return false
+}
+
+// forget lets go of the request. Nobody may use its head or body any more.
+func (c *Conn) forget() {
+	giveMessage(c.message)
+	c.message = nil
 }
 
 // wake ends rest, if that was begun: a request is under way.
@@ -372,7 +376,12 @@ func (c *Conn) begin() {
 	c.closing, c.refused, c.expect, c.broken = false, false, false, false
 	c.left, c.heads = 0, 0
 	c.mark = c.out.written.Load()
-	c.head.take()
+	if c.message == nil {
+		c.message = takeMessage()
+		c.body.conn = c
+	} else { // it was sent with the one before
+		c.renew()
+	}
 	c.out.held = c.out.held[:0]
 	c.out.chunked = false
 }

@@ -283,7 +283,7 @@ func TestMoreFieldsTakesOnlyForKnownTables(t *testing.T) {
 			t.Errorf("a table of %d is replaced", size)
 		}
 	}
-	if more := moreFields(make([]field, answerFields)); cap(more) != defaultMaxFields || len(more) != answerFields {
+	if more := moreFields(make([]field, messageFields)); cap(more) != defaultMaxFields || len(more) != messageFields {
 		t.Errorf("%d of %d", len(more), cap(more))
 	}
 }

@@ -75,13 +75,6 @@ func (h *Head) reset() {
 	*h = Head{fields: fields, length: -1, query: -1, hostField: -1, keepAliveField: -1, trailerField: -1}
 }
 
-// take gets a field table from the pool; without it one is allocated.
-func (h *Head) take() {
-	if h.fields == nil {
-		h.fields = takeFields()
-	}
-}
-
 // forget lets go of the buffer and of the field table, which returns to its pool. What the head said of its connection, its status and its
 // length stay until the next message.
 func (h *Head) forget() {

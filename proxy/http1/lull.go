@@ -26,7 +26,6 @@ func (c *Conn) lull() {
 	}
 	in.move(max(in.end, 1))
 	c.head.buf = in.b[:in.head:in.head]
-	c.head.shrink()
 }
 
 // lulls tells that what is read next can be waited for without a buffer, and lets go of the head that lies in it.
@@ -47,14 +46,4 @@ func (in *input) dropBody() {
 	in.keep = false
 	in.end = in.head + copy(in.b[in.head:], in.b[in.pos:in.end])
 	in.pos = in.head
-}
-
-// shrink moves the field table to a small one if it fits.
-func (h *Head) shrink() {
-	if cap(h.fields) != defaultMaxFields || len(h.fields) > fewFields {
-		return
-	}
-	few := append(takeFew(), h.fields...)
-	giveFields(h.fields)
-	h.fields = few
 }

@@ -110,12 +110,12 @@ func TestLullKeepsRequest(t *testing.T) {
 		name, method, fields, body string
 		room, table                int
 	}{
-		{name: "small", method: "GET", room: headSize, table: fewFields},
-		{name: "with a body", method: "POST", fields: "Content-Length: 3000\r\n", body: strings.Repeat("b", 3000), room: headSize, table: fewFields},
-		{name: "with chunks", method: "POST", fields: "Transfer-Encoding: chunked\r\n", body: "3\r\nabc\r\n0\r\n\r\n", room: headSize, table: fewFields},
-		{name: "long", method: "GET", fields: "Cookie: " + strings.Repeat("c", 2000) + "\r\n", room: slowSize, table: fewFields},
-		{name: "many fields", method: "GET", fields: strings.Repeat("X-F: 1\r\n", fewFields), room: headSize, table: defaultMaxFields},
-		{name: "huge", method: "GET", fields: "Cookie: " + strings.Repeat("c", 5000) + "\r\n", room: inSize, table: defaultMaxFields},
+		{name: "small", method: "GET", room: headSize, table: messageFields},
+		{name: "with a body", method: "POST", fields: "Content-Length: 3000\r\n", body: strings.Repeat("b", 3000), room: headSize, table: messageFields},
+		{name: "with chunks", method: "POST", fields: "Transfer-Encoding: chunked\r\n", body: "3\r\nabc\r\n0\r\n\r\n", room: headSize, table: messageFields},
+		{name: "long", method: "GET", fields: "Cookie: " + strings.Repeat("c", 2000) + "\r\n", room: slowSize, table: messageFields},
+		{name: "many fields", method: "GET", fields: strings.Repeat("X-F: 1\r\n", messageFields), room: headSize, table: defaultMaxFields},
+		{name: "huge", method: "GET", fields: "Cookie: " + strings.Repeat("c", 5000) + "\r\n", room: inSize, table: messageFields},
 	} {
 		t.Run(row.name, func(t *testing.T) {
 			more := make(chan bool)

@@ -25,6 +25,10 @@ func (u *UpConn) ReadHead(method []byte) (*Head, error) {
 	lim := u.cfg.Limits
 	for {
 		if in.end > 0 {
+			if u.message == nil {
+				u.message = takeMessage()
+				u.body.up = u
+			}
 			n, err := u.head.ParseResponse(in.b[:in.end], method, lim)
 			if err == nil {
 				return u.accept(n)

@@ -142,8 +142,8 @@ func (c *Conn) close() {
 	c.watch.stop()
 	_ = c.nc.Close()
 	c.out.spill.release()
-	if !c.body.lent { // a handler that panicked may have left a goroutine reading: its buffers are not for others then
-		c.head.forget()
+	if c.message == nil || !c.body.lent { // a handler that panicked may have left a goroutine reading: its buffers are not for others then
+		c.forget()
 		c.out.release()
 		c.in.release()
 	}

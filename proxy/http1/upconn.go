@@ -18,11 +18,9 @@ type UpConn struct {
 
 	prologue []byte // that it began with
 
-	in     input
-	out    output
-	head   Head
-	body   Body
-	fields [answerFields]field // where head begins to put them
+	in       input
+	out      output
+	*message // of the answer, from when its first bytes have come
 
 	era    int64         // of t when it was dialed
 	once   bool          // a stream of HTTP/2: it has no descriptor of its own
@@ -73,7 +71,6 @@ func newUpConn(t *Transport, nc net.Conn) *UpConn {
 	_, u.once = nc.(requestStream)
 	u.in.init(nc)
 	u.out.init(nc, u.in.raw)
-	u.body.up = u
 	u.peekFD = func(fd uintptr) { u.found = peekFD(int(fd)) }
 	u.ask = u.askFD
 	return u
@@ -93,7 +90,6 @@ func (u *UpConn) begin(c *Cancel, reused bool, now time.Duration) {
 	u.whole = nil
 	u.out.parts = [3][]byte{}
 	u.in.take()
-	u.head.fields = u.fields[:0]
 	u.out.chunked = false
 	u.out.timeout = u.cfg.Idle
 }
@@ -220,7 +216,8 @@ func (u *UpConn) clean() bool {
 
 // idle lets go of what an unused connection does not need.
 func (u *UpConn) idle() {
-	u.head.forget()
+	giveMessage(u.message)
+	u.message = nil
 	u.out.release()
 	u.in.release()
 }
