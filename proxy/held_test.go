@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net"
 	"runtime"
+	"strings"
 	"testing"
 	"time"
 
@@ -41,6 +42,41 @@ func TestHeldStreamsHoldLittle(t *testing.T) {
 	t.Logf("%d bytes of heap and %d of stack a stream", heap, stack)
 	if heap > heapMax || stack > stackMax {
 		t.Errorf("%d bytes of heap and %d of stack a stream, more than %d and %d", heap, stack, heapMax, stackMax)
+	}
+}
+
+// A request that a server works on holds what was asked, in a buffer of its size, and nothing to answer with: a model
+// takes seconds to say its first word.
+func TestWaitingRequestsHoldLittle(t *testing.T) {
+	for _, c := range []struct {
+		name    string
+		request string
+		heapMax int64
+	}{
+		{"GET", "GET /models HTTP/1.1\r\nHost: www.example.com\r\nUser-Agent: test\r\n\r\n", 7200},
+		{"POST", "POST /v1/chat HTTP/1.1\r\nHost: www.example.com\r\nContent-Length: 1500\r\n\r\n" + strings.Repeat("w", 1500), 10400},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			const waiting = 500
+			h := holdStreams(t)
+			for range 20 {
+				h.ask(c.request)
+			}
+			heap, _ := inUse()
+			for range waiting {
+				h.ask(c.request)
+			}
+			now, _ := inUse()
+			heap = (now - heap) / waiting
+			t.Logf("%d bytes of heap a request", heap)
+			if heap > c.heapMax {
+				t.Errorf("%d bytes of heap a request, more than %d", heap, c.heapMax)
+			}
+			for i := range h.ends {
+				h.send(h.ends[i].server, "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok")
+				h.receive(h.ends[i].client, "\r\n\r\nok")
+			}
+		})
 	}
 }
 
@@ -94,20 +130,26 @@ func holdStreams(t testing.TB) *heldStreams {
 // open opens one more, which has had its first event then.
 func (h *heldStreams) open() {
 	h.t.Helper()
+	n := len(h.ends) + 1
+	h.ask(fmt.Sprintf("GET /events?stream=%d HTTP/1.1\r\nHost: www.example.com\r\nUser-Agent: test %d\r\nAccept: text/event-stream\r\n\r\n", n, n))
+	h.send(h.ends[n-1].server, "HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nCache-Control: no-cache\r\nTransfer-Encoding: chunked\r\n\r\n")
+	h.event(n - 1)
+}
+
+// ask sends a request on a connection of its own, which the server has then.
+func (h *heldStreams) ask(request string) {
+	h.t.Helper()
 	client, err := net.Dial("tcp", h.gateway.addr)
 	if err != nil {
 		h.t.Fatal(err)
 	}
-	n := len(h.ends) + 1
-	h.send(client, fmt.Sprintf("GET /events?stream=%d HTTP/1.1\r\nHost: www.example.com\r\nUser-Agent: test %d\r\nAccept: text/event-stream\r\n\r\n", n, n))
+	h.send(client, request)
 	server, err := h.servers.Accept()
 	if err != nil {
 		h.t.Fatal(err)
 	}
 	h.ends = append(h.ends, streamEnds{client, server})
-	h.receive(server, "\r\n\r\n")
-	h.send(server, "HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nCache-Control: no-cache\r\nTransfer-Encoding: chunked\r\n\r\n")
-	h.event(len(h.ends) - 1)
+	h.receive(server, request[strings.LastIndex(request, "\r\n"):])
 }
 
 // event sends an event on a stream and waits until it has come.

@@ -16,7 +16,8 @@ const (
 // messageFields are as many as most messages have. A message has a table of its own for them; the size tells it from those of the pool.
 const messageFields = 24
 
-// Buffers are held while a message is under way; an idle connection has none, and a silent stream next to none (lull.go).
+// Buffers are held while bytes are under way. An idle connection has none, a silent stream next to none (lull.go), and a request that waits
+// for its answer one of its own size (input.fit): so those that all connections read into and write from are few, and in the processor's cache.
 var (
 	headPool  = sync.Pool{New: func() any { return new([headSize]byte) }}
 	slowPool  = sync.Pool{New: func() any { return new([slowSize]byte) }}

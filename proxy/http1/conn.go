@@ -341,14 +341,22 @@ func (c *Conn) receive() bool {
 			return false
 		}
 	}
-	if len(in.b)-in.head < bodyRoom || len(in.b) < inSize && c.head.HasBody() {
+	switch {
+	case c.whole():
+		in.fit()
+	case len(in.b)-in.head < bodyRoom || len(in.b) < inSize:
 		in.grow(max(in.head+bodyRoom, inSize))
-		c.head.buf = in.b[:in.head:in.head]
 	}
-	c.out.take()
+	c.head.buf = in.b[:in.head:in.head]
 	c.expect = c.head.ExpectContinue()
 	c.body.reset(in, &c.head, set.BodyTimeout)
 	return true
+}
+
+// whole tells that all of the request is at hand.
+func (c *Conn) whole() bool {
+	h := &c.head
+	return !h.HasBody() || !h.chunked && h.length <= int64(c.in.end-c.in.head)
 }
 
 // receiveMore reads until there is something new to parse.
@@ -415,7 +423,6 @@ func (c *Conn) refuse(err error) bool {
 	if !errors.As(err, &fault) {
 		return false
 	}
-	c.out.take()
 	c.refused, c.closing = true, true
 	c.in.pos = c.in.end
 	c.body.kind, c.body.eof, c.body.err = bodyNone, true, nil

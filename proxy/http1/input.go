@@ -204,6 +204,13 @@ func (in *input) shrink() {
 	}
 }
 
+// fit goes over to the smallest buffer that holds what is there: thousands of requests that wait shall not hold much either.
+func (in *input) fit() {
+	if size := max(in.end, 1); len(in.b) > headSize && size <= headSize || len(in.b) > slowSize && size <= slowSize {
+		in.move(size)
+	}
+}
+
 func (in *input) move(n int) {
 	b := takeBuffer(n)
 	copy(b, in.b[:in.end])

@@ -102,13 +102,25 @@ func (u *UpConn) askFD(fd uintptr) bool {
 			return false
 		}
 	}
+	u.in.take() // not while it waits
 	u.askN, u.askErr = recv(fd, u.in.b[u.in.end:])
-	return u.askErr != syscall.EAGAIN
+	if u.askErr == syscall.EAGAIN {
+		u.in.release()
+		return false
+	}
+	return true
 }
 
 // readMore reads until there is something new to parse.
 func (u *UpConn) readMore(lim Limits) error {
 	in := &u.in
+	if in.b == nil { // nothing has come yet, and there is no buffer while it is waited for
+		if err := in.first(keepDeadline); err != nil {
+			return u.headFailed(err)
+		}
+		u.begun = true
+		return nil
+	}
 	for scanned := in.end; ; {
 		if in.end == len(in.b) {
 			in.grow(2 * len(in.b))

@@ -31,6 +31,7 @@ func (c *Conn) Continue() error {
 		return nil
 	}
 	c.expect = false
+	c.out.take()
 	c.out.held = append(c.out.held, continueHead...)
 	c.heads += int64(len(continueHead))
 	return c.flush()
@@ -48,6 +49,7 @@ func (c *Conn) WriteInterim(head []byte) error {
 	if c.head.Minor() == 0 || string(head[9:12]) == "100" {
 		return nil
 	}
+	c.out.take()
 	c.out.held = append(c.out.held, head...)
 	c.heads += int64(len(head))
 	return c.flush()
@@ -92,6 +94,7 @@ func (c *Conn) WriteHead(head []byte, length int64) error {
 	c.started = true
 	c.sized, c.left = !c.bodyless && length >= 0, max(length, 0)
 
+	c.out.take()
 	dst := c.out.held
 	if head[statusLineStart] == '\r' { // "HTTP/1.1 200": the space before an empty reason is not optional
 		dst = append(dst, head[:statusLineStart]...)

@@ -89,7 +89,6 @@ func (u *UpConn) begin(c *Cancel, reused bool, now time.Duration) {
 	u.sending, u.ending, u.awaiting = false, false, false
 	u.whole = nil
 	u.out.parts = [3][]byte{}
-	u.in.take()
 	u.out.chunked = false
 	u.out.timeout = u.cfg.Idle
 }
