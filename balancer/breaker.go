@@ -20,7 +20,7 @@ type breaker struct {
 	openUntil atomic.Int64 // 0 = closed; once passed, one request may try
 	trial     atomic.Bool  // that request is under way
 	halfOpen  atomic.Bool
-	changes   atomic.Uint32 // of state
+	changes   atomic.Uint32 // of state: the last to be told of one, and the first to be asked
 	successes recent        // while closed
 }
 
@@ -44,7 +44,6 @@ func newBreaker(cfg *BreakerConfig, changed func()) *breaker {
 		},
 		IsExcluded: func(err error) bool { return errors.Is(err, ErrCanceled) },
 		OnStateChange: func(_ string, _, to gobreaker.State) {
-			b.changes.Add(1)
 			b.successes.clear()
 			switch to {
 			case gobreaker.StateOpen:
@@ -53,6 +52,7 @@ func newBreaker(cfg *BreakerConfig, changed func()) *breaker {
 				b.openUntil.Store(0)
 			}
 			b.halfOpen.Store(to == gobreaker.StateHalfOpen)
+			b.changes.Add(1)
 			if changed != nil {
 				go changed() // gobreaker holds its mutex here
 			}
@@ -75,15 +75,16 @@ func (b *breaker) execute(fn func() (time.Time, error)) error {
 		_, err := fn()
 		return err
 	}
+	changes := b.changes.Load()
 	if b.openUntil.Load() != 0 {
 		return b.try(fn)
 	}
-	changes := b.changes.Load()
 	ended, err := fn()
 	switch {
+	case b.changes.Load() != changes: // it was sent to a server of before
 	case err == nil:
 		b.successes.add(ended)
-	case b.changes.Load() == changes: // or it says nothing about what the breaker waits for now
+	case !errors.Is(err, ErrCanceled):
 		_, _ = b.circuit.Execute(func() (struct{}, error) { return struct{}{}, err })
 	}
 	return err

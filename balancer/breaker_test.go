@@ -44,18 +44,28 @@ func TestBreakerForgetsAfterItsWindow(t *testing.T) {
 	})
 }
 
-// A request that was sent before the breaker opened and fails after it has closed again says nothing about the server
-// that is there now; nor do the successes of before.
+// A request that was sent before the breaker opened and ends after it has closed again says nothing about the server
+// that is there now, whether it fails or not; nor do the successes of before.
 func TestBreakerHearsNothingOfBefore(t *testing.T) {
+	for _, ends := range []error{ErrServerStatus, nil} {
+		hearsNothingOfBefore(t, ends)
+	}
+}
+
+func hearsNothingOfBefore(t *testing.T, ends error) {
+	t.Helper()
 	synctest.Test(t, func(t *testing.T) {
 		s := breakerServer(t, BreakerConfig{FailureRatio: 0.5, MinRequests: 2, OpenFor: time.Second})
 		release := make(chan struct{})
 		var slow sync.WaitGroup
 		for range 8 {
 			slow.Go(func() {
-				_ = s.Execute(func() (time.Time, error) { <-release; return time.Now(), ErrServerStatus })
+				if err := s.Execute(func() (time.Time, error) { <-release; return time.Now(), ends }); err != ends {
+					t.Errorf("a slow request: %v, not %v", err, ends)
+				}
 			})
 		}
+		synctest.Wait()
 		for range 2 {
 			_, _ = s.Execute(good), s.Execute(bad)
 		}
@@ -65,7 +75,7 @@ func TestBreakerHearsNothingOfBefore(t *testing.T) {
 		want(t, "after a good trial", s.Breaker(), "closed")
 		close(release)
 		slow.Wait()
-		want(t, "after eight failures from before", s.Breaker(), "closed")
+		want(t, "after eight from before", s.Breaker(), "closed")
 		_, _ = s.Execute(bad), s.Execute(bad)
 		want(t, "two failures of two", s.Breaker(), "open")
 	})

@@ -20,7 +20,7 @@ const leastHeap = 16 << 20
 func settleMemory(log *slog.Logger) {
 	limit, err := memlimit.Set()
 	if err != nil {
-		log.Warn("the container's memory limit is not known, the collector does not heed it", "why", err)
+		log.Debug("the collector heeds no memory limit", "why", err) // as where there are no cgroups
 	}
 	if limit < math.MaxInt64 {
 		log.Info("memory is limited", "collector_limit_bytes", limit)

@@ -12,7 +12,7 @@ import (
 	"time"
 )
 
-// Conn is one client connection, at one request at a time. All methods but Gone, BytesIn and BytesOut belong to the goroutine
+// Conn is one client connection, at one request at a time. All methods but Gone and BytesOut belong to the goroutine
 // that called Handler.Handle, and to the time until Handle returns.
 type Conn struct {
 	// Data is the handler's own state of this connection; it stays from request to request.
@@ -127,7 +127,7 @@ func (c *Conn) Started() bool { return c.started }
 // CloseAfter ends the connection after this response and says so in it when it has not begun.
 func (c *Conn) CloseAfter() { c.closing = true }
 
-// BytesIn is the number of bytes received of the current request: head and body payload.
+// BytesIn is the number of bytes received of the current request, head and body payload, also while its body is sent on by a goroutine.
 func (c *Conn) BytesIn() int64 { return int64(len(c.head.buf)) + c.body.read.Load() }
 
 // BytesOut is the number of bytes of the current response, interim ones and framing included, that were handed to the kernel.

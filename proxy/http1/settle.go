@@ -82,6 +82,7 @@ func (c *Conn) linger() {
 	c.mu.Lock()
 	c.idle = true // the answer was given: Shutdown cuts nothing here
 	c.mu.Unlock()
+	c.in.grow(inSize)
 	until := time.Now().Add(lingerTime)
 	for n := 0; n < lingerLimit; {
 		at := time.Now().Add(lingerSilence)
