@@ -21,11 +21,8 @@ type breaker struct {
 	trial     atomic.Bool  // that request is under way
 	halfOpen  atomic.Bool
 	changes   atomic.Uint32 // of state: the last to be told of one, and the first to be asked
-	successes recent        // while closed
+	successes Recent        // while closed
 }
-
-// breakerWindow is the time that the ratio of failures is of.
-const breakerWindow = 10 * time.Second
 
 // newBreaker returns nil when cfg is nil. changed is called after each change of state.
 func newBreaker(cfg *BreakerConfig, changed func()) *breaker {
@@ -35,16 +32,16 @@ func newBreaker(cfg *BreakerConfig, changed func()) *breaker {
 	b := &breaker{cfg: *cfg}
 	b.circuit = gobreaker.NewCircuitBreaker[struct{}](gobreaker.Settings{
 		MaxRequests:  1,
-		Interval:     breakerWindow,
+		Interval:     RecentWindow,
 		BucketPeriod: time.Second,
 		Timeout:      cfg.OpenFor,
 		ReadyToTrip: func(c gobreaker.Counts) bool {
-			n := int(c.TotalFailures) + b.successes.at(time.Now())
+			n := int(c.TotalFailures) + b.successes.Count(time.Now())
 			return n >= max(cfg.MinRequests, 1) && float64(c.TotalFailures) >= cfg.FailureRatio*float64(n)
 		},
 		IsExcluded: func(err error) bool { return errors.Is(err, ErrCanceled) },
 		OnStateChange: func(_ string, _, to gobreaker.State) {
-			b.successes.clear()
+			b.successes.Clear()
 			switch to {
 			case gobreaker.StateOpen:
 				b.openUntil.Store(nanos(time.Now().Add(cfg.OpenFor)) + 1) // gobreaker lets through strictly after
@@ -83,7 +80,7 @@ func (b *breaker) execute(fn func() (time.Time, error)) error {
 	switch {
 	case b.changes.Load() != changes: // it was sent to a server of before
 	case err == nil:
-		b.successes.add(ended)
+		b.successes.Add(ended)
 	case !errors.Is(err, ErrCanceled):
 		_, _ = b.circuit.Execute(func() (struct{}, error) { return struct{}{}, err })
 	}
@@ -132,43 +129,4 @@ func (b *breaker) opensAt() int64 {
 		return 0
 	}
 	return b.openUntil.Load()
-}
-
-// recent counts what happens in each second of a breakerWindow: the second in the upper bits of a counter, how often in
-// the lower.
-type recent [breakerWindow / time.Second]atomic.Uint64
-
-const recentBits = 30 // of how often
-
-func (r *recent) add(now time.Time) {
-	second := uint64(nanos(now)) / uint64(time.Second)
-	for c := &r[second%uint64(len(r))]; ; {
-		old := c.Load()
-		switch {
-		case old>>recentBits == second:
-			c.Add(1)
-			return
-		case old>>recentBits > second: // a window later by now
-			return
-		case c.CompareAndSwap(old, second<<recentBits|1):
-			return
-		}
-	}
-}
-
-// at is how many there were in the window up to now.
-func (r *recent) at(now time.Time) (n int) {
-	second := uint64(nanos(now)) / uint64(time.Second)
-	for i := range r {
-		if c := r[i].Load(); c>>recentBits+uint64(len(r)) > second {
-			n += int(c & (1<<recentBits - 1))
-		}
-	}
-	return n
-}
-
-func (r *recent) clear() {
-	for i := range r {
-		r[i].Store(0)
-	}
 }

@@ -1,27 +1,88 @@
 package balancer
 
 import (
+	"errors"
+	"strings"
 	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
 )
 
-func breakerServer(t *testing.T, cfg BreakerConfig) *Server {
+// breakerUpstream has one server, which nothing but its breaker keeps requests from.
+func breakerUpstream(t *testing.T, cfg BreakerConfig) (*Upstream, *Server) {
 	t.Helper()
 	c := DefaultConfig()
 	c.Outlier.Errors = 0
 	c.Breaker = &cfg
-	return newTestUpstream(t, c, 0).Servers()[0]
+	u := newTestUpstream(t, c, 0)
+	return u, u.Servers()[0]
 }
 
 func good() (time.Time, error) { return time.Now(), nil }
 func bad() (time.Time, error)  { return time.Now(), ErrServerStatus }
 
+func TestBreakerOpensTriesAndCloses(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		u, s := breakerUpstream(t, BreakerConfig{FailureRatio: 0.5, MinRequests: 4, OpenFor: 10 * time.Second})
+		left := func() (time.Time, error) { return time.Now(), errors.Join(ErrCanceled) }
+		for range 20 {
+			_ = s.Execute(left)
+		}
+		_, _, _ = s.Execute(good), s.Execute(good), s.Execute(bad)
+		want(t, "one failure of three", s.Breaker(), "closed")
+		if err := s.Execute(bad); err != ErrServerStatus {
+			t.Errorf("the failing request itself: %v", err)
+		}
+		want(t, "two of four", s.Breaker(), "open")
+		want(t, "a request meanwhile", wait(u, &Ticket{}).result(), ErrBreakerOpen.Error())
+		if err := s.Execute(good); err != ErrBreakerOpen {
+			t.Errorf("Execute while open: %v", err)
+		}
+		time.Sleep(10*time.Second + 1)
+		if state, _ := s.State(time.Now()); state != StateReady {
+			t.Fatalf("open_for is over, still %s", state)
+		}
+		trial, second := make(chan struct{}), make(chan error, 1)
+		go func() {
+			second <- s.Execute(func() (time.Time, error) { <-trial; return time.Now(), nil })
+		}()
+		synctest.Wait()
+		want(t, "during the trial", s.Breaker(), "half-open")
+		if state, _ := s.State(time.Now()); state != StateBreakerOpen {
+			t.Errorf("a second request would be tried at the same time: %s", state)
+		}
+		if err := s.Execute(good); err != ErrBreakerOpen {
+			t.Errorf("Execute beside the trial: %v", err)
+		}
+		close(trial)
+		if err := <-second; err != nil {
+			t.Fatal(err)
+		}
+		want(t, "after a good trial", s.Breaker(), "closed")
+		want(t, "requests after it", wait(u, &Ticket{}).result(), "<nil>")
+	})
+}
+
+func TestBreakerStaysOpenAfterABadTrial(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		_, s := breakerUpstream(t, BreakerConfig{FailureRatio: 0.5, MinRequests: 1, OpenFor: 10 * time.Second})
+		_ = s.Execute(bad)
+		time.Sleep(10*time.Second + 1)
+		if err := s.Execute(bad); err != ErrServerStatus {
+			t.Fatalf("the trial: %v", err)
+		}
+		want(t, "after it", s.Breaker(), "open")
+		if state, why := s.State(time.Now()); state != StateBreakerOpen || !strings.Contains(why, "10s left") {
+			t.Errorf("%s (%s)", state, why)
+		}
+	})
+}
+
 // The ratio is of the last ten seconds: what went well before has no part in it, what went well since has.
 func TestBreakerForgetsAfterItsWindow(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		s := breakerServer(t, BreakerConfig{FailureRatio: 0.5, MinRequests: 4, OpenFor: time.Minute})
+		_, s := breakerUpstream(t, BreakerConfig{FailureRatio: 0.5, MinRequests: 4, OpenFor: time.Minute})
 		for range 100 {
 			_ = s.Execute(good)
 		}
@@ -29,16 +90,16 @@ func TestBreakerForgetsAfterItsWindow(t *testing.T) {
 			_ = s.Execute(bad)
 		}
 		want(t, "4 failures of 104", s.Breaker(), "closed")
-		time.Sleep(breakerWindow)
+		time.Sleep(RecentWindow)
 		for range 2 {
 			_, _ = s.Execute(good), s.Execute(bad)
 			time.Sleep(4 * time.Second)
 		}
 		want(t, "2 failures of 4 within the window", s.Breaker(), "open")
-		s = breakerServer(t, BreakerConfig{FailureRatio: 0.5, MinRequests: 4, OpenFor: time.Minute})
+		_, s = breakerUpstream(t, BreakerConfig{FailureRatio: 0.5, MinRequests: 4, OpenFor: time.Minute})
 		for range 2 {
 			_, _ = s.Execute(good), s.Execute(bad)
-			time.Sleep(breakerWindow + time.Second)
+			time.Sleep(RecentWindow + time.Second)
 		}
 		want(t, "no more than two in any window", s.Breaker(), "closed")
 	})
@@ -55,7 +116,7 @@ func TestBreakerHearsNothingOfBefore(t *testing.T) {
 func hearsNothingOfBefore(t *testing.T, ends error) {
 	t.Helper()
 	synctest.Test(t, func(t *testing.T) {
-		s := breakerServer(t, BreakerConfig{FailureRatio: 0.5, MinRequests: 2, OpenFor: time.Second})
+		_, s := breakerUpstream(t, BreakerConfig{FailureRatio: 0.5, MinRequests: 2, OpenFor: time.Second})
 		release := make(chan struct{})
 		var slow sync.WaitGroup
 		for range 8 {
@@ -79,23 +140,4 @@ func hearsNothingOfBefore(t *testing.T, ends error) {
 		_, _ = s.Execute(bad), s.Execute(bad)
 		want(t, "two failures of two", s.Breaker(), "open")
 	})
-}
-
-func TestRecentCountsEachOnce(t *testing.T) {
-	var r recent
-	var all sync.WaitGroup
-	for range 8 {
-		all.Go(func() {
-			for range 1000 {
-				r.add(time.Now())
-			}
-		})
-	}
-	all.Wait()
-	if n := r.at(time.Now()); n != 8000 {
-		t.Errorf("%d counted of 8000", n)
-	}
-	if n := r.at(time.Now().Add(breakerWindow + time.Second)); n != 0 {
-		t.Errorf("%d counted a window later", n)
-	}
 }

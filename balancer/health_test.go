@@ -1,7 +1,6 @@
 package balancer
 
 import (
-	"errors"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -149,71 +148,4 @@ func TestClientsThatLeaveSayNothingOfTheServer(t *testing.T) {
 			t.Errorf("%s: %s (%s)", s.ID(), state, why)
 		}
 	}
-}
-
-func TestBreakerOpensTriesAndCloses(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		cfg := DefaultConfig()
-		cfg.Outlier.Errors = 0
-		cfg.Breaker = &BreakerConfig{FailureRatio: 0.5, MinRequests: 4, OpenFor: 10 * time.Second}
-		u := newTestUpstream(t, cfg, 0)
-		s := u.Servers()[0]
-		bad := func() (time.Time, error) { return time.Now(), ErrServerStatus }
-		good := func() (time.Time, error) { return time.Now(), nil }
-		left := func() (time.Time, error) { return time.Now(), errors.Join(ErrCanceled) }
-		for range 20 {
-			_ = s.Execute(left)
-		}
-		_, _, _ = s.Execute(good), s.Execute(good), s.Execute(bad)
-		want(t, "one failure of three", s.Breaker(), "closed")
-		if err := s.Execute(bad); err != ErrServerStatus {
-			t.Errorf("the failing request itself: %v", err)
-		}
-		want(t, "two of four", s.Breaker(), "open")
-		want(t, "a request meanwhile", wait(u, &Ticket{}).result(), ErrBreakerOpen.Error())
-		if err := s.Execute(good); err != ErrBreakerOpen {
-			t.Errorf("Execute while open: %v", err)
-		}
-		time.Sleep(10*time.Second + 1)
-		if state, _ := s.State(time.Now()); state != StateReady {
-			t.Fatalf("open_for is over, still %s", state)
-		}
-		trial, second := make(chan struct{}), make(chan error, 1)
-		go func() {
-			second <- s.Execute(func() (time.Time, error) { <-trial; return time.Now(), nil })
-		}()
-		synctest.Wait()
-		want(t, "during the trial", s.Breaker(), "half-open")
-		if state, _ := s.State(time.Now()); state != StateBreakerOpen {
-			t.Errorf("a second request would be tried at the same time: %s", state)
-		}
-		if err := s.Execute(good); err != ErrBreakerOpen {
-			t.Errorf("Execute beside the trial: %v", err)
-		}
-		close(trial)
-		if err := <-second; err != nil {
-			t.Fatal(err)
-		}
-		want(t, "after a good trial", s.Breaker(), "closed")
-		want(t, "requests after it", wait(u, &Ticket{}).result(), "<nil>")
-	})
-}
-
-func TestBreakerStaysOpenAfterABadTrial(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		cfg := DefaultConfig()
-		cfg.Breaker = &BreakerConfig{FailureRatio: 0.5, MinRequests: 1, OpenFor: 10 * time.Second}
-		u := newTestUpstream(t, cfg, 0)
-		s := u.Servers()[0]
-		bad := func() (time.Time, error) { return time.Now(), ErrServerStatus }
-		_ = s.Execute(bad)
-		time.Sleep(10*time.Second + 1)
-		if err := s.Execute(bad); err != ErrServerStatus {
-			t.Fatalf("the trial: %v", err)
-		}
-		want(t, "after it", s.Breaker(), "open")
-		if state, why := s.State(time.Now()); state != StateBreakerOpen || !strings.Contains(why, "10s left") {
-			t.Errorf("%s (%s)", state, why)
-		}
-	})
 }

@@ -257,7 +257,7 @@ func (x *Exchange) connection(t *http1.Transport) (*http1.UpConn, error) {
 		if x.tries > 1 {
 			up, err = t.Dial(&x.cancel)
 		} else {
-			up, err = t.GetAt(&x.cancel, x.now)
+			up, err = t.Get(&x.cancel, x.now)
 		}
 		if err == nil || !noDescriptor(err) || pause > lastRoomPause {
 			return up, err
@@ -351,7 +351,7 @@ func (x *Exchange) answered() {
 		x.readClock()
 		x.prompt = true
 	}
-	x.up.ReleaseAt(x.now)
+	x.up.Release(x.now)
 	x.up = nil
 	x.release(balancer.Outcome{Status: x.status})
 }

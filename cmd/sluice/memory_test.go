@@ -64,7 +64,6 @@ func TestCollectorHeedsTheContainersLimit(t *testing.T) {
 		t.Fatal(err)
 	}
 	id := d.run("run", "-d", "--memory", "64m", "--label", "sluice.owner="+owner, "-v", file+":/config.toml:ro", image, "run", "-c", "/config.toml")
-	t.Cleanup(func() { _, _ = d.try("rm", "-f", "-v", id) })
 	want := fmt.Sprintf("collector_limit_bytes=%d", 64<<20*9/10)
 	within(t, 20*time.Second, want, func() bool { return strings.Contains(d.run("logs", id), want) })
 }

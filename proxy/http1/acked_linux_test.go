@@ -46,11 +46,11 @@ func TestDeliveredTellsByAcknowledgement(t *testing.T) {
 	if _, err := u.ReadHead([]byte("POST")); err != nil {
 		t.Fatal(err)
 	}
-	u.Release()
+	u.Release(time.Now())
 	time.Sleep(10 * time.Millisecond)
 	close(answered)
 	<-deaf
-	again, err := tr.Get(nil)
+	again, err := tr.Get(nil, time.Now())
 	if err != nil || again != u {
 		t.Fatal("not the kept connection")
 	}
@@ -82,7 +82,7 @@ func TestDeliveredTellsByAcknowledgement(t *testing.T) {
 		if _, err := u.ReadHead([]byte("POST")); err != nil {
 			t.Fatal(err)
 		}
-		u.Release()
+		u.Release(time.Now())
 	}
 	u = exchange(t, tr, nil, "POST /x HTTP/1.1\r\nHost: a\r\nContent-Length: 0\r\n\r\n")
 	if _, err := u.ReadHead([]byte("POST")); !errors.Is(err, ErrServerClosed) || !u.Delivered() || !u.Reused() {

@@ -153,13 +153,13 @@ func TestSilentStreamsAreSmall(t *testing.T) {
 	}
 	under := make(chan legs, 1)
 	f := startFront(t, &Server{Handler: handlerFunc(func(c *Conn) {
-		u, err := tr.Get(nil)
+		u, err := tr.Get(nil, time.Now())
 		if err != nil {
 			t.Error(err)
 			c.Abort()
 			return
 		}
-		defer u.Release()
+		defer u.Release(time.Now())
 		under <- legs{c, u}
 		err = u.Send([]byte(getRoot), nil)
 		if err == nil {

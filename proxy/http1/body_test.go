@@ -93,7 +93,7 @@ func TestRewind(t *testing.T) {
 				out = []byte("POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n")
 			}
 			for _, tr := range []*Transport{bad, bad, good} {
-				u, err := tr.Get(nil)
+				u, err := tr.Get(nil, time.Now())
 				if err != nil {
 					continue
 				}
@@ -112,7 +112,7 @@ func TestRewind(t *testing.T) {
 				_ = c.WriteHead([]byte("HTTP/1.1 200 OK\r\n"), u.Body().Remaining())
 				_, _ = c.CopyBody(u, 0, nil)
 				_ = c.Finish(nil)
-				u.Release()
+				u.Release(time.Now())
 			}
 		})})
 		whole := "POST / HTTP/1.1\r\nHost: a\r\n" + framing

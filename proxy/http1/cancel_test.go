@@ -4,12 +4,13 @@ import (
 	"io"
 	"net/http"
 	"testing"
+	"time"
 )
 
 // exchange gets a connection and sends one request.
 func exchange(t *testing.T, tr *Transport, c *Cancel, request string) *UpConn {
 	t.Helper()
-	u, err := tr.Get(c)
+	u, err := tr.Get(c, time.Now())
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -52,7 +53,7 @@ func TestCancelWhileWaiting(t *testing.T) {
 	if b, err := io.ReadAll(u.Body()); err != ErrCanceled || len(b) > 5 {
 		t.Error(b, err)
 	}
-	u.Release()
+	u.Release(time.Now())
 	if tr.Idle() != 0 || tr.Live() != 0 {
 		t.Errorf("idle %d, live %d", tr.Idle(), tr.Live())
 	}
@@ -67,7 +68,7 @@ func TestLateCancelHitsNobody(t *testing.T) {
 	if _, err := u.ReadHead([]byte("GET")); err != nil {
 		t.Fatal(err)
 	}
-	u.Release()
+	u.Release(time.Now())
 	again := exchange(t, tr, &second, getRoot)
 	if again != u || !again.Reused() {
 		t.Fatal("not the same connection")
@@ -76,13 +77,13 @@ func TestLateCancelHitsNobody(t *testing.T) {
 	if _, err := again.ReadHead([]byte("GET")); err != nil {
 		t.Error(err)
 	}
-	again.Release()
-	again.Release()
+	again.Release(time.Now())
+	again.Release(time.Now())
 	again.Close()
 	if tr.Idle() != 1 || tr.Live() != 1 {
 		t.Errorf("%d kept of %d", tr.Idle(), tr.Live())
 	}
-	if third, err := tr.Get(nil); err != nil || third != u {
+	if third, err := tr.Get(nil, time.Now()); err != nil || third != u {
 		t.Error("releasing twice spoiled the connection", err)
 	}
 }

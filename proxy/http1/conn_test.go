@@ -162,7 +162,7 @@ func TestHandlerThatKeepsItsServerConnection(t *testing.T) {
 	tr := NewTransport(script(t, func(nc *client) { _, _ = nc.rest() }), TransportConfig{})
 	for _, path := range []string{"/", "/panic"} {
 		f := startFront(t, &Server{Handler: handlerFunc(func(c *Conn) {
-			u, err := tr.Get(nil)
+			u, err := tr.Get(nil, time.Now())
 			if err == nil {
 				err = u.Send([]byte("POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 1000\r\n\r\n"), c.Body())
 			}

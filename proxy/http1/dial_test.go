@@ -14,19 +14,19 @@ func TestDialErrors(t *testing.T) {
 	}
 	_ = l.Close()
 	tr := NewTransport(l.Addr().String(), TransportConfig{Connect: time.Second})
-	if _, err := tr.Get(nil); !errors.Is(err, ErrConnectRefused) {
+	if _, err := tr.Get(nil, time.Now()); !errors.Is(err, ErrConnectRefused) {
 		t.Error(err)
 	}
 	var c Cancel
 	c.Cancel()
-	if _, err := tr.Get(&c); err != ErrCanceled {
+	if _, err := tr.Get(&c, time.Now()); err != ErrCanceled {
 		t.Error(err)
 	}
 	tr.Close()
-	if _, err := tr.Get(nil); err != ErrClosed {
+	if _, err := tr.Get(nil, time.Now()); err != ErrClosed {
 		t.Error(err)
 	}
-	if _, err := NewTransport("127.0.0.1:bad", TransportConfig{}).Get(nil); !errors.Is(err, ErrConnect) {
+	if _, err := NewTransport("127.0.0.1:bad", TransportConfig{}).Get(nil, time.Now()); !errors.Is(err, ErrConnect) {
 		t.Error(err)
 	}
 }
@@ -49,13 +49,13 @@ func fullListener(t *testing.T) string {
 func TestDialTimeoutAndCancel(t *testing.T) {
 	addr := fullListener(t)
 	tr := NewTransport(addr, TransportConfig{Connect: 50 * time.Millisecond})
-	if _, err := tr.Get(nil); !errors.Is(err, ErrConnectTimeout) {
+	if _, err := tr.Get(nil, time.Now()); !errors.Is(err, ErrConnectTimeout) {
 		t.Error(err)
 	}
 	tr.SetConfig(TransportConfig{Connect: time.Minute})
 	var c Cancel
 	time.AfterFunc(20*time.Millisecond, c.Cancel)
-	if _, err := tr.Get(&c); err != ErrCanceled {
+	if _, err := tr.Get(&c, time.Now()); err != ErrCanceled {
 		t.Error(err)
 	}
 	if tr.Live() != 0 {

@@ -206,8 +206,11 @@ func (in *input) shrink() {
 
 // fit goes over to the smallest buffer that holds what is there: thousands of requests that wait shall not hold much either.
 func (in *input) fit() {
-	if size := max(in.end, 1); len(in.b) > headSize && size <= headSize || len(in.b) > slowSize && size <= slowSize {
-		in.move(size)
+	for _, size := range [...]int{headSize, slowSize} {
+		if in.end <= size && size < len(in.b) {
+			in.move(size)
+			return
+		}
 	}
 }
 

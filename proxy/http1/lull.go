@@ -21,10 +21,7 @@ func (c *Conn) lull() {
 		return
 	}
 	in.dropBody()
-	if in.end > len(in.b)/4 {
-		return
-	}
-	in.move(max(in.end, 1))
+	in.fit()
 	c.head.buf = in.b[:in.head:in.head]
 }
 

@@ -33,8 +33,6 @@ func giveMessage(m *message) {
 		return
 	}
 	m.head.forget()
-	b := &m.body
-	b.in, b.head, b.conn, b.up, b.err, b.trailers, b.lent = nil, nil, nil, nil, nil, nil, false
-	b.chunks = chunks{}
+	m.body = Body{}
 	messages.Put(m)
 }

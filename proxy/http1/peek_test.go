@@ -64,12 +64,12 @@ func TestNothingIsSentOnAStaleConnection(t *testing.T) {
 				if _, err := u.ReadHead([]byte("GET")); err != nil {
 					t.Fatal(err)
 				}
-				u.Release()
+				u.Release(time.Now())
 
 				stale := make(chan struct{})
 				f := startFront(t, &Server{Handler: handlerFunc(func(c *Conn) {
 					method := c.Head().Method()
-					again, err := tr.Get(nil)
+					again, err := tr.Get(nil, time.Now())
 					if err != nil || again != u || !again.Reused() {
 						t.Error("not the kept connection")
 					}
@@ -93,7 +93,7 @@ func TestNothingIsSentOnAStaleConnection(t *testing.T) {
 						t.Error("the body is lost")
 					}
 					c.Body().Rewind()
-					if again, err = tr.Get(nil); err == nil {
+					if again, err = tr.Get(nil, time.Now()); err == nil {
 						err = again.Send([]byte(req.head), c.Body())
 					}
 					if err == nil {
@@ -103,7 +103,7 @@ func TestNothingIsSentOnAStaleConnection(t *testing.T) {
 						t.Error(err, again.Reused())
 					}
 					body, _ := io.ReadAll(again.Body())
-					again.Release()
+					again.Release(time.Now())
 					reply(c, string(body))
 				})})
 				c := f.dial(t)
@@ -136,7 +136,7 @@ func TestNewConnectionThatWasSpokenOn(t *testing.T) {
 			row.act(nc)
 			_, _ = nc.rest()
 		}), TransportConfig{FirstByte: 10 * time.Second})
-		u, err := tr.Get(nil)
+		u, err := tr.Get(nil, time.Now())
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -164,9 +164,9 @@ func TestOwnCloseTeachesNothing(t *testing.T) {
 		if _, err := u.ReadHead([]byte("GET")); err != nil {
 			t.Fatal(err)
 		}
-		u.Release()
+		u.Release(time.Now())
 		u.since -= 20 * time.Second
-		if _, err := tr.Get(nil); err != nil || !u.Reused() {
+		if _, err := tr.Get(nil, time.Now()); err != nil || !u.Reused() {
 			t.Fatal("not the kept connection")
 		}
 		_ = u.nc.Close()

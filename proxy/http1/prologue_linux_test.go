@@ -27,8 +27,8 @@ func TestPrologueIsNoDelivery(t *testing.T) {
 	if _, err := u.ReadHead([]byte("GET")); err != nil {
 		t.Fatal(err)
 	}
-	u.Release()
-	again, err := tr.Get(&c)
+	u.Release(time.Now())
+	again, err := tr.Get(&c, time.Now())
 	if err != nil || again != u {
 		t.Fatal("not the kept connection")
 	}

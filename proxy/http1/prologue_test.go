@@ -42,7 +42,7 @@ func TestPrologueBindsConnections(t *testing.T) {
 		var b [64]byte
 		n, _ := u.Body().Read(b[:])
 		_, _ = u.Body().Read(b[n:]) // to its end
-		u.Release()
+		u.Release(time.Now())
 		for i := range c.Prologue { // it is the caller's again
 			c.Prologue[i] = '!'
 		}
@@ -84,7 +84,7 @@ func TestBoundConnectionsGiveWay(t *testing.T) {
 				t.Fatal(err)
 			}
 			reused := u.Reused()
-			u.Release()
+			u.Release(time.Now())
 			return reused
 		}
 		for n := range 10 {

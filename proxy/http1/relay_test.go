@@ -160,7 +160,7 @@ func (h *relayHandler) Handle(c *Conn) {
 	if x == nil {
 		x = &relayExchange{}
 		x.whole = func() {
-			x.u.Release()
+			x.u.Release(time.Now())
 			x.u = nil
 		}
 		c.Data = x
@@ -192,7 +192,7 @@ func (h *relayHandler) Handle(c *Conn) {
 	var r *Head
 	for {
 		var err error
-		if u, err = h.t.Get(&x.cancel); err != nil {
+		if u, err = h.t.Get(&x.cancel, time.Now()); err != nil {
 			h.fail(c, err)
 			return
 		}
@@ -263,7 +263,7 @@ func (h *relayHandler) Handle(c *Conn) {
 	}
 	err := c.Finish(trailers)
 	if x.u != nil {
-		u.Release()
+		u.Release(time.Now())
 	}
 	if err != nil {
 		h.note(err)

@@ -196,9 +196,9 @@ func TestDeliveredUnderTLS(t *testing.T) {
 	if _, err := u.ReadHead([]byte("POST")); err != nil {
 		t.Fatal(err)
 	}
-	u.Release()
+	u.Release(time.Now())
 	server := <-answered
-	u, err := tr.Get(nil)
+	u, err := tr.Get(nil, time.Now())
 	if err != nil || !u.Reused() {
 		t.Fatalf("not kept: %v", err)
 	}

@@ -119,13 +119,9 @@ func (t *Transport) endedAfter(unused time.Duration) {
 // sent something that must not become the answer to the next request (RFC 9112 §9.2), is found out before the first byte is sent on
 // it: Send or ReadHead fails with ErrServerClosed then, Delivered is false, and after Close the next Get gives another one.
 // Errors: ErrConnectRefused, ErrConnectTimeout, ErrConnect, ErrHandshake, ErrCanceled, ErrClosed; with each of them nothing was sent. The
-// connection is given up with Release, Close or Conn.Tunnel.
-func (t *Transport) Get(c *Cancel) (*UpConn, error) { return t.get(c, uptime()) }
-
-// GetAt is Get by whoever has looked at the clock.
-func (t *Transport) GetAt(c *Cancel, now time.Time) (*UpConn, error) { return t.get(c, uptimeAt(now)) }
-
-func (t *Transport) get(c *Cancel, now time.Duration) (*UpConn, error) {
+// connection is given up with Release, Close or Conn.Tunnel. at is the time.
+func (t *Transport) Get(c *Cancel, at time.Time) (*UpConn, error) {
+	now := uptimeAt(at)
 	for {
 		u := t.pop(c.prologue())
 		if u == nil {

@@ -244,7 +244,7 @@ func TestKeptUnixConnectionThatWasClosed(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		u.Release()
+		u.Release(time.Now())
 		<-closed
 	}
 	if stale != 2 {
@@ -255,7 +255,7 @@ func TestKeptUnixConnectionThatWasClosed(t *testing.T) {
 func TestConnectToUnixSocket(t *testing.T) {
 	path := socketPath(t)
 	tr := NewTransport("unix:"+path, TransportConfig{Connect: 5 * time.Second})
-	if _, err := tr.Get(nil); !errors.Is(err, ErrConnect) || !errors.Is(err, os.ErrNotExist) {
+	if _, err := tr.Get(nil, time.Now()); !errors.Is(err, ErrConnect) || !errors.Is(err, os.ErrNotExist) {
 		t.Errorf("no socket: %v", err)
 	}
 	// A full backlog is waited for, as with TCP.
@@ -268,7 +268,7 @@ func TestConnectToUnixSocket(t *testing.T) {
 	if err := syscall.Bind(fd, &syscall.SockaddrUnix{Name: path}); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := tr.Get(nil); !errors.Is(err, ErrConnectRefused) {
+	if _, err := tr.Get(nil, time.Now()); !errors.Is(err, ErrConnectRefused) {
 		t.Errorf("nobody listens: %v", err)
 	}
 	if err := syscall.Listen(fd, 0); err != nil {
@@ -287,13 +287,13 @@ func TestConnectToUnixSocket(t *testing.T) {
 		t.Skip("the system has no small backlog")
 	}
 	tr.SetConfig(TransportConfig{Connect: 30 * time.Millisecond})
-	if _, err := tr.Get(nil); !errors.Is(err, ErrConnectTimeout) {
+	if _, err := tr.Get(nil, time.Now()); !errors.Is(err, ErrConnectTimeout) {
 		t.Errorf("a full backlog: %v", err)
 	}
 	tr.SetConfig(TransportConfig{})
 	var c Cancel
 	time.AfterFunc(20*time.Millisecond, c.Cancel)
-	if _, err := tr.Get(&c); err != ErrCanceled {
+	if _, err := tr.Get(&c, time.Now()); err != ErrCanceled {
 		t.Errorf("canceled: %v", err)
 	}
 	l, err := net.FileListener(f)
@@ -310,7 +310,7 @@ func TestConnectToUnixSocket(t *testing.T) {
 			_ = nc.Close()
 		}
 	})
-	u, err := tr.Get(nil)
+	u, err := tr.Get(nil, time.Now())
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -174,13 +174,8 @@ func (u *UpConn) ended() error {
 
 // Release ends the exchange. The connection is kept when it is clean: request and response are complete, both sides let it live
 // and nothing came after the response. Else it is closed. The response head and body are gone then. Calling it after Close or
-// Tunnel does nothing.
-func (u *UpConn) Release() { u.release(uptime()) }
-
-// ReleaseAt is Release by whoever has looked at the clock.
-func (u *UpConn) ReleaseAt(now time.Time) { u.release(uptimeAt(now)) }
-
-func (u *UpConn) release(now time.Duration) {
+// Tunnel does nothing. at is the time.
+func (u *UpConn) Release(at time.Time) {
 	if !u.inUse {
 		return
 	}
@@ -195,7 +190,7 @@ func (u *UpConn) release(now time.Duration) {
 		return
 	}
 	u.inUse = false
-	u.since = now
+	u.since = uptimeAt(at)
 	if u.reused {
 		u.t.brief.lasted()
 	}

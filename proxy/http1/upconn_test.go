@@ -145,12 +145,12 @@ func TestIdleConnectionsExpire(t *testing.T) {
 		if _, err := u.ReadHead([]byte("GET")); err != nil {
 			t.Fatal(err)
 		}
-		u.Release()
+		u.Release(time.Now())
 	}
 	if tr.Idle() != 2 || tr.Live() != 2 {
 		t.Errorf("idle %d, live %d", tr.Idle(), tr.Live())
 	}
-	u, err := tr.Get(nil)
+	u, err := tr.Get(nil, time.Now())
 	if err != nil || u != us[1] {
 		t.Error("not the one used last")
 	}
@@ -166,7 +166,7 @@ func TestKeepAliveIsLearned(t *testing.T) {
 	if _, err := u.ReadHead([]byte("GET")); err != nil {
 		t.Fatal(err)
 	}
-	u.Release()
+	u.Release(time.Now())
 	if tr.keepFor() != time.Second {
 		t.Error(tr.keepFor())
 	}
@@ -204,7 +204,7 @@ func TestClosesAreLearnedFrom(t *testing.T) {
 			u := exchange(t, tr, nil, "GET "+path+" HTTP/1.1\r\nHost: a\r\n\r\n")
 			_, err := u.ReadHead([]byte("GET"))
 			if err == nil {
-				u.Release()
+				u.Release(time.Now())
 				return u
 			}
 			if u.Sent() || !u.Reused() {

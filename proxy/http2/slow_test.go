@@ -40,14 +40,14 @@ func TestSlowClientHoldsNoServer(t *testing.T) {
 		_, addr, _ := startFront(t, func(c *http1.Conn) {
 			var cancel http1.Cancel
 			c.SetGone(cancel.Cancel)
-			u, err := transport.Get(&cancel)
+			u, err := transport.Get(&cancel, time.Now())
 			if err != nil {
 				c.Abort()
 				return
 			}
 			held := true
 			release := func() {
-				u.Release()
+				u.Release(time.Now())
 				held = false
 				free.Store(true)
 			}
