@@ -73,6 +73,7 @@ func newCheck(hc HealthConfig) (*check, error) {
 
 // limits bound one probe.
 type limits struct {
+	gate    gate          // to pass before, which takes no part of the time below
 	connect time.Duration // to be connected
 	total   time.Duration // connect included, to the head of the response
 }
@@ -89,6 +90,11 @@ func (c *check) run(ctx context.Context, addr string, lim limits) error {
 		}
 		addr = net.JoinHostPort(host, strconv.Itoa(c.Port))
 	}
+	if err := lim.gate.enter(ctx); err != nil {
+		return err
+	}
+	leave := sync.OnceFunc(lim.gate.leave)
+	defer leave()
 	deadline := time.Now().Add(lim.total)
 	dialer := net.Dialer{Timeout: min(lim.connect, lim.total), KeepAlive: -1}
 	network, address := "tcp", addr
@@ -115,6 +121,7 @@ func (c *check) run(ctx context.Context, addr string, lim limits) error {
 		}
 		defer conn.Close()
 	}
+	leave() // the answer may take its time
 	if c.Path == "" && c.GRPC == "" {
 		return nil
 	}

@@ -29,6 +29,7 @@ type course struct {
 	bad    int           // bad probes in a row
 	silent bool          // the last one ended by its time limit
 	usual  time.Duration // how long the last good one took
+	spread bool          // its time within the interval is its own
 }
 
 // took counts one probe in.
@@ -48,9 +49,10 @@ func (k *course) took(err error, d time.Duration) {
 // begins at most 0.93 intervals after the last good one, takes one timeout to fail, and the one that
 // confirms it follows at once and need not wait as long.
 func (k *course) next(c *check, never bool, jitter float64, now time.Time) (time.Duration, limits) {
-	lim := limits{connect: c.Timeout, total: c.Timeout}
+	lim := limits{gate: started, connect: c.Timeout, total: c.Timeout}
 	switch {
 	case never:
+		lim.gate = starting
 		d := min(max(now.Sub(k.begun)/patience, quickest), c.Interval)
 		// An address that swallows connections for now (no listener behind it yet) is asked again soon.
 		lim.connect = min(2*max(d, quickest), c.Timeout)
@@ -62,16 +64,23 @@ func (k *course) next(c *check, never bool, jitter float64, now time.Time) (time
 		}
 		return min(recheck, c.Interval), lim
 	}
-	return time.Duration(float64(c.Interval) * (0.93 - 0.1*jitter)), lim
+	within := 0.1
+	if !k.spread { // thousands that began together do not go on so
+		k.spread, within = true, 0.8
+	}
+	return time.Duration(float64(c.Interval) * (0.93 - within*jitter)), lim
 }
 
 // probe probes s, one probe after the other, until ctx ends.
 func (w *Watcher) probe(ctx context.Context, s *balancer.Server) {
 	k := course{begun: time.Now()}
 	told := balancer.StateStarting
+	var c *check
 	_, lim := k.next(w.check.Load(), s.ReadyAt().IsZero(), 0, k.begun)
 	for {
-		c := w.check.Load()
+		if now := w.check.Load(); now != c {
+			c, k.spread = now, false
+		}
 		begun := time.Now()
 		err := w.try(ctx, c, s.Addr(), lim)
 		if ctx.Err() != nil {

@@ -8,6 +8,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"os"
+	"slices"
 	"strings"
 	"sync"
 	"syscall"
@@ -204,7 +205,10 @@ func TestReadyServerIsProbedAtTheInterval(t *testing.T) {
 		time.Sleep(time.Minute)
 		var shortest, longest time.Duration = time.Hour, 0
 		times := f.times("a:1")
-		for i := 1; i < len(times); i++ {
+		if d := times[1].Sub(times[0]); d > 2*time.Second {
+			t.Errorf("the first two are %s apart", d)
+		}
+		for i := 2; i < len(times); i++ { // the second is where chance says
 			d := times[i].Sub(times[i-1])
 			shortest, longest = min(shortest, d), max(longest, d)
 		}
@@ -215,6 +219,39 @@ func TestReadyServerIsProbedAtTheInterval(t *testing.T) {
 }
 
 // A machine without a descriptor to spare cannot probe, which is no fault of the servers.
+// Servers that were probed together at first are not from then on.
+func TestProbesSpreadOverTheInterval(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		hc := DefaultConfig().HealthCheck
+		hc.Interval = 10 * time.Second
+		w, _, src, f := watch(t, hc)
+		addrs := make([]string, 500)
+		for i := range addrs {
+			addrs[i] = fmt.Sprintf("a:%d", i+1)
+			f.set(addrs[i], well)
+		}
+		src.send(addrs...)
+		for _, after := range []string{"the first set", "another check"} {
+			synctest.Wait()
+			begun := time.Now()
+			time.Sleep(hc.Interval)
+			var seconds [10]int
+			for _, a := range addrs {
+				for _, at := range f.times(a) {
+					if d := at.Sub(begun); d > 0 && d < hc.Interval {
+						seconds[d/time.Second]++
+					}
+				}
+			}
+			if most := slices.Max(seconds[:]); most > len(addrs)/4 { // an eighth is even
+				t.Errorf("after %s: probes in each second %v", after, seconds)
+			}
+			hc.Path = "/other"
+			w.Configure(hc)
+		}
+	})
+}
+
 func TestServersStayWhileSluiceCannotProbe(t *testing.T) {
 	for _, own := range []error{syscall.EMFILE, syscall.ENFILE, syscall.ENOBUFS, syscall.ENOMEM, syscall.EADDRNOTAVAIL} {
 		synctest.Test(t, func(t *testing.T) {
@@ -418,10 +455,10 @@ func TestStaticServers(t *testing.T) {
 	if _, why := s.State(time.Now()); why != "GET /healthz: status 500, expected 200-399" {
 		t.Errorf("%q", why)
 	}
-	_, why := u.Servers()[1].State(time.Now())
-	if !strings.Contains(why, "no answer within") {
-		t.Errorf("%q", why)
-	}
+	await(t, "known to be silent", func() bool {
+		_, why := u.Servers()[1].State(time.Now())
+		return strings.Contains(why, "no answer within")
+	})
 }
 
 // await polls cond, which no event tells of, for up to 5 s.
