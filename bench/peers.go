@@ -20,7 +20,7 @@ func peersCommand(ctx context.Context, args []string, stdout, stderr io.Writer) 
 	rounds := fs.Int("rounds", 5, "how often each peer is measured; their order alternates")
 	duration := fs.Duration("duration", 3*time.Second, "of each measurement")
 	workloadNames := fs.String("workloads", "", "`names`, separated by commas (default all)")
-	peerNames := fs.String("peers", "", "`names`, separated by commas (default all that are installed)")
+	peerNames := fs.String("peers", "", "`names`, separated by commas (default all that are installed); sluice-large has 10,000 routes and servers besides")
 	coresFlag := fs.String("cores", "one", "one: the proxy has a core, load and servers another; both: two cores for everything")
 	binary := fs.String("sluice", "", "`path` of a sluice to measure (default: it is built from this module)")
 	svg := fs.String("svg", "", "`file` for a picture of the ratios")
@@ -88,7 +88,7 @@ func peersCommand(ctx context.Context, args []string, stdout, stderr io.Writer) 
 		rows = append(rows, got...)
 	}
 	if *svg != "" && ctx.Err() == nil {
-		if err := writePicture(*svg, rows, fmt.Sprintf("median and least to most of %d rounds of %v; the proxy on %s", *rounds, *duration, map[string]string{"one": "one core", "both": "two cores with load and servers"}[*coresFlag])); err != nil {
+		if err := writePicture(*svg, rows, fmt.Sprintf("in units of %s's; median and least to most of %d rounds of %v; the proxy on %s", baseOf(ps), *rounds, *duration, map[string]string{"one": "one core", "both": "two cores with load and servers"}[*coresFlag])); err != nil {
 			return fail(1, err)
 		}
 	}
@@ -219,6 +219,7 @@ func (b *peersBench) measure(ctx context.Context, w workload, ps []peer, rounds 
 			return err
 		})
 	}
+	base := baseOf(ps)
 	for _, p := range ps {
 		r := peerRow{Workload: w.name, Peer: p.name, title: w.title}
 		if err := broken[p.name]; err != nil {

@@ -61,6 +61,7 @@ func variants(t *testing.T, program string) map[string]peerSettings {
 	t.Helper()
 	s := usual
 	s.Port, s.AdminPort, s.Backends, s.Cores, s.Root = 1, 2, []string{"127.0.0.1:3", "127.0.0.1:4"}, 1, os.Geteuid() == 0
+	s.OtherServers = []string{"127.0.0.1:6", "127.0.0.1:7"}
 	s.HTTP2Directive = hasHTTP2Directive(t.Context(), program)
 	var err error
 	if s.Certificate, err = makeCertificate(t.TempDir()); err != nil {
@@ -99,13 +100,42 @@ func TestSluiceIsMeasuredWithAValidConfiguration(t *testing.T) {
 	if err := shop.build(t.Context(), io.Discard); err != nil {
 		t.Fatal(err)
 	}
-	for what, s := range variants(t, shop.binary) {
-		s.Dir = t.TempDir()
-		if _, err := findPeer("sluice").configure(s); err != nil {
+	for _, name := range []string{"sluice", "sluice-large"} {
+		for what, s := range variants(t, shop.binary) {
+			s.Dir = t.TempDir()
+			if _, err := findPeer(name).configure(s); err != nil {
+				t.Fatal(err)
+			}
+			file := filepath.Join(s.Dir, "sluice.toml")
+			if out, err := exec.Command(shop.binary, "check", "-c", file).CombinedOutput(); err != nil {
+				t.Errorf("%s, %s: %v\n%s", name, what, err, out)
+			}
+			text, err := os.ReadFile(file)
+			if err != nil {
+				t.Fatal(err)
+			}
+			wanted := 5
+			if name == "sluice-large" {
+				wanted += 10_000
+			}
+			if n := bytes.Count(text, []byte("[[route]]")); n != wanted {
+				t.Errorf("%s, %s: %d routes", name, what, n)
+			}
+		}
+	}
+}
+
+func TestRatiosAreToNginxOrTheFirst(t *testing.T) {
+	for names, want := range map[string]string{"": "nginx", "sluice,haproxy,nginx": "nginx", "sluice,sluice-large": "sluice"} {
+		ps, err := pickPeers(names)
+		if err != nil {
 			t.Fatal(err)
 		}
-		if out, err := exec.Command(shop.binary, "check", "-c", filepath.Join(s.Dir, "sluice.toml")).CombinedOutput(); err != nil {
-			t.Errorf("%s: %v\n%s", what, err, out)
+		if got := baseOf(ps); got != want {
+			t.Errorf("%q: to %s", names, got)
+		}
+		if names == "" && slices.ContainsFunc(ps, func(p peer) bool { return p.name == "sluice-large" }) {
+			t.Error("the large one is measured without being named")
 		}
 	}
 }

@@ -17,11 +17,12 @@ var answers = map[string]int{"/healthz": 2, "/64": 64, "/1k": 1 << 10, "/64k": 6
 // eventInterval is the time between two events of /events, unless the query has every=MILLISECONDS.
 const eventInterval = 20 * time.Millisecond
 
-// backend is the servers behind the peers: two listeners, so that there is something to choose. It is fasthttp within
+// backend is the servers behind the peers: two listeners, so that there is something to choose, and more that are only probed. It is fasthttp within
 // the bench, which costs about half of what a proxy does, and is never what limits.
 type backend struct {
 	server fasthttp.Server
 	addrs  []string
+	others []string // the same on ten more, for upstreams that no request is for
 	bodies map[string][]byte
 	epoch  time.Time // what the times in events count from
 
@@ -34,13 +35,17 @@ func startBackend() (*backend, error) {
 		b.bodies[path] = pattern(n)
 	}
 	b.server = fasthttp.Server{Handler: b.handle, Name: "backend", NoDefaultServerHeader: true, MaxRequestBodySize: 16 << 20, TCPKeepalive: false, CloseOnShutdown: true}
-	for range 2 {
+	for i := range 12 {
 		ln, err := net.Listen("tcp4", "127.0.0.1:0")
 		if err != nil {
 			b.stop()
 			return nil, err
 		}
-		b.addrs = append(b.addrs, ln.Addr().String())
+		if addr := ln.Addr().String(); i < 2 {
+			b.addrs = append(b.addrs, addr)
+		} else {
+			b.others = append(b.others, addr)
+		}
 		go func() { _ = b.server.Serve(ln) }() // ends with stop
 	}
 	return b, nil

@@ -27,15 +27,17 @@ type peer struct {
 	args    []string // FILE stands for the path of the first file, DIR for its folder
 	check   []string // arguments that only check the configuration; nil: there is no such thing
 	plain   bool     // its configuration here has neither TLS nor HTTP/2
+	others  int      // upstreams that no request is for, each with ten routes and ten servers; such a peer is measured when it is named
 }
 
 // peers are all that can be measured. The ratios are to nginx, and the order is that of the table.
 var peers = []peer{
-	{"nginx", "nginx", "nginx-light", []string{"nginx.conf"}, []string{"-c", "FILE", "-p", "DIR", "-e", "stderr"}, []string{"-t", "-q"}, false},
-	{"sluice", "", "", []string{"sluice.toml"}, []string{"run", "-c", "FILE"}, nil, false},
-	{"haproxy", "haproxy", "haproxy", []string{"haproxy.cfg", "openssl.cnf"}, []string{"-db", "-f", "FILE"}, []string{"-c", "-q"}, false},
-	{"caddy", "caddy", "caddy", []string{"Caddyfile"}, []string{"run", "--adapter", "caddyfile", "--config", "FILE"}, nil, false},
-	{"traefik", "traefik", "", []string{"traefik.yml", "traefik-routes.yml"}, []string{"--configfile=FILE"}, nil, true},
+	{"nginx", "nginx", "nginx-light", []string{"nginx.conf"}, []string{"-c", "FILE", "-p", "DIR", "-e", "stderr"}, []string{"-t", "-q"}, false, 0},
+	{"sluice", "", "", []string{"sluice.toml"}, []string{"run", "-c", "FILE"}, nil, false, 0},
+	{"sluice-large", "", "", []string{"sluice.toml"}, []string{"run", "-c", "FILE"}, nil, false, 1000},
+	{"haproxy", "haproxy", "haproxy", []string{"haproxy.cfg", "openssl.cnf"}, []string{"-db", "-f", "FILE"}, []string{"-c", "-q"}, false, 0},
+	{"caddy", "caddy", "caddy", []string{"Caddyfile"}, []string{"run", "--adapter", "caddyfile", "--config", "FILE"}, nil, false, 0},
+	{"traefik", "traefik", "", []string{"traefik.yml", "traefik-routes.yml"}, []string{"--configfile=FILE"}, nil, true, 0},
 }
 
 // peerSettings is what the templates are filled with.
@@ -49,6 +51,8 @@ type peerSettings struct {
 	Connections     int      // of both sides
 	Descriptors     int      // that its processes may have open
 	Slots           int      // requests that a server gets at once
+	Others          int      // upstreams that no request is for
+	OtherServers    []string // of each of them, host:port
 
 	TLSPort, H2CPort int         // further ports, for HTTP/1.1 and HTTP/2 over TLS, and for HTTP/2 without; 0: none
 	Certificate      certificate // for TLSPort
@@ -60,6 +64,7 @@ var usual = peerSettings{Clients: 6000, Connections: 8192, Descriptors: 16384, S
 
 // configure writes the configuration into s.Dir and returns the arguments of the program.
 func (p peer) configure(s peerSettings) ([]string, error) {
+	s.Others = p.others
 	for _, name := range p.files {
 		t, err := template.ParseFS(peerFiles, "peers/"+name)
 		if err != nil {

@@ -31,7 +31,7 @@ type peerProcess struct {
 // start starts p on the proxy's cores with a folder of its own and what w asks for, and waits until it answers.
 func (b *peersBench) start(ctx context.Context, p peer, w workload) (*peerProcess, error) {
 	s := usual
-	s.Backends, s.Cores, s.Root, s.Certificate, s.HTTP2Directive = b.backend.addrs, len(b.cores.proxy), os.Geteuid() == 0, b.certificate, b.http2Directive
+	s.Backends, s.OtherServers, s.Cores, s.Root, s.Certificate, s.HTTP2Directive = b.backend.addrs, b.backend.others, len(b.cores.proxy), os.Geteuid() == 0, b.certificate, b.http2Directive
 	if w.kind == held {
 		s.Clients, s.Connections, s.Descriptors, s.Slots = w.connections+100, descriptorsFor(w.connections), b.descriptors, w.connections
 	}
@@ -82,7 +82,11 @@ func (b *peersBench) start(ctx context.Context, p peer, w workload) (*peerProces
 		_ = proc.cmd.Wait()
 		close(proc.exited)
 	}()
-	if err := proc.ready(ctx); err != nil {
+	err = proc.ready(ctx)
+	if err == nil && p.others > 0 {
+		err = proc.settled(ctx)
+	}
+	if err != nil {
 		proc.stop()
 		return nil, err
 	}
@@ -105,6 +109,26 @@ func (p *peerProcess) ready(ctx context.Context) error {
 		}
 	}
 	return fmt.Errorf("%s does not answer: %w\n%s", p.name, last, p.tail())
+}
+
+// settled waits until the peer, without a request, needs less than a twentieth of a processor: it has a large configuration, and
+// thousands of servers to probe for the first time. 15 s at most.
+func (p *peerProcess) settled(ctx context.Context) error {
+	const pause = 200 * time.Millisecond
+	last := peerUsage{cpu: -time.Hour}
+	for end := time.Now().Add(15 * time.Second); time.Now().Before(end); {
+		now, err := readUsage(p.cmd.Process.Pid)
+		if err != nil || now.cpu-last.cpu < pause/20 {
+			return err
+		}
+		last = now
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-time.After(pause):
+		}
+	}
+	return fmt.Errorf("%s does not come to rest", p.name)
 }
 
 // probe wants a 200 with a body of length bytes.

@@ -13,7 +13,7 @@ type peerRow struct {
 	Workload string  `json:"workload"`
 	Peer     string  `json:"peer"`
 	CPU      float64 `json:"cpu_us"`    // user and system time of the proxy's processes per request (or event)
-	Ratio    float64 `json:"ratio"`     // of cpu_us to that of nginx in the same round
+	Ratio    float64 `json:"ratio"`     // of cpu_us to that of the base in the same round
 	RatioMin float64 `json:"ratio_min"` // of the rounds
 	RatioMax float64 `json:"ratio_max"`
 	RPS      float64 `json:"rps"`  // as many as load, peer and cores allow together
@@ -34,10 +34,15 @@ type peerRow struct {
 	asked int // streams
 }
 
-// base is the peer that ratios are to.
-const base = "nginx"
+// baseOf is the peer that ratios are to: nginx, or the first where nginx is not measured.
+func baseOf(ps []peer) string {
+	if len(ps) == 0 || slices.ContainsFunc(ps, func(p peer) bool { return p.name == "nginx" }) {
+		return "nginx"
+	}
+	return ps[0].name
+}
 
-// newPeerRow takes the samples of a peer and, of the same rounds, those of base (nil: it was not measured).
+// newPeerRow takes the samples of a peer and, of the same rounds, those of the base (nil: it was not measured).
 func newPeerRow(w workload, name string, samples, ofBase []peerSample) peerRow {
 	of := func(f func(peerSample) float64) float64 {
 		var v []float64
@@ -60,7 +65,7 @@ func newPeerRow(w workload, name string, samples, ofBase []peerSample) peerRow {
 	return r
 }
 
-// ratiosOf is, round by round, what a peer costs in units of what base costs: processor time, or memory of idle connections
+// ratiosOf is, round by round, what a peer costs in units of what the base costs: processor time, or memory of idle connections
 // and of streams.
 func ratiosOf(w workload, samples, ofBase []peerSample) (ratios []float64) {
 	cost := func(s peerSample) float64 { return s.cpu }

@@ -17,7 +17,7 @@ const (
 	plotWidth, plotMax  = 480, 2.5 // px, and the ratio at its end
 )
 
-// drawRows writes bars of the ratios to nginx, with lines from the least to the most of the rounds. A bar that is longer
+// drawRows writes bars of the ratios to the base, with lines from the least to the most of the rounds. A bar that is longer
 // than the picture ends there, with its number.
 func drawRows(w io.Writer, rows []peerRow, subtitle string) error {
 	var b strings.Builder
@@ -58,7 +58,7 @@ func drawRows(w io.Writer, rows []peerRow, subtitle string) error {
 	fmt.Fprintf(&b, `<line x1="%.1f" y1="64" x2="%.1f" y2="%d" stroke="black" stroke-dasharray="3 3"/>`+"\n", x(1), x(1), y)
 	_, err := fmt.Fprintf(w, `<svg xmlns="http://www.w3.org/2000/svg" width="%d" height="%d" font-family="sans-serif" font-size="12">
 <rect width="100%%" height="100%%" fill="white"/>
-<text x="12" y="20" font-size="15">Cost in units of nginx's in the same round: processor time per request, memory per idle connection; less is better</text>
+<text x="12" y="20" font-size="15">Cost in the same rounds: processor time per request, memory per idle connection; less is better</text>
 <text x="12" y="36">%s</text>
 %s</svg>
 `, labelWidth+plotWidth+60, y+12, subtitle, b.String())

@@ -105,7 +105,7 @@ func pickWorkloads(names string) ([]workload, error) {
 // pickPeers is pickWorkloads for peers.
 func pickPeers(names string) ([]peer, error) {
 	if names == "" {
-		return peers, nil
+		return slices.DeleteFunc(slices.Clone(peers), func(p peer) bool { return p.others > 0 }), nil
 	}
 	var picked []peer
 	for name := range strings.SplitSeq(names, ",") {
