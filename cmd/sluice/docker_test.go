@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"fmt"
 	"math/rand/v2"
+	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -211,7 +212,7 @@ func newOwnEngine(t *testing.T, config string) *ownEngine {
 		requireEngine(t, "docker", err)
 	}
 	bridge := fmt.Sprintf("slu%06x", rand.Uint32()&0xffffff)
-	for _, args := range [][]string{{"link", "add", bridge, "type", "bridge"}, {"addr", "add", "10.213.77.1/24", "dev", bridge}, {"link", "set", bridge, "up"}} {
+	for _, args := range [][]string{{"link", "add", bridge, "type", "bridge"}, {"addr", "add", freeSubnet(t) + ".1/24", "dev", bridge}, {"link", "set", bridge, "up"}} {
 		if out, err := exec.Command("ip", args...).CombinedOutput(); err != nil {
 			t.Fatalf("ip %v: %v: %s", args, err, out)
 		}
@@ -222,6 +223,24 @@ func newOwnEngine(t *testing.T, config string) *ownEngine {
 	e.launch(t, config)
 	t.Cleanup(func() { e.end(t) })
 	return e
+}
+
+// freeSubnet is the first three numbers of a network that no interface has, not even one that a test left behind which was killed:
+// packets for the servers of this one would go there.
+func freeSubnet(t *testing.T) string {
+	t.Helper()
+	taken, err := net.InterfaceAddrs()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for n := range 100 {
+		subnet := fmt.Sprintf("10.213.%d", 100+n)
+		if !slices.ContainsFunc(taken, func(a net.Addr) bool { return strings.HasPrefix(a.String(), subnet+".") }) {
+			return subnet
+		}
+	}
+	t.Fatal("no network 10.213.100.0/24 to 10.213.199.0/24 is free")
+	return ""
 }
 
 // runEngine starts a Docker Engine that keeps everything in folder, on that bridge, and ends it with the
