@@ -17,8 +17,8 @@ var answers = map[string]int{"/healthz": 2, "/64": 64, "/1k": 1 << 10, "/64k": 6
 // eventInterval is the time between two events of /events, unless the query has every=MILLISECONDS.
 const eventInterval = 20 * time.Millisecond
 
-// backend is the servers behind the peers: two listeners, so that there is something to choose, and more that are only probed. It is fasthttp within
-// the bench, which costs about half of what a proxy does, and is never what limits.
+// backend is the servers behind the peers: two listeners, so that there is something to choose, and more that are only probed. It is
+// fasthttp within the bench, which costs about half of what a proxy does, and is never what limits.
 type backend struct {
 	server fasthttp.Server
 	addrs  []string

@@ -30,7 +30,7 @@ type peer struct {
 	others  int      // upstreams that no request is for, each with ten routes and ten servers; such a peer is measured when it is named
 }
 
-// peers are all that can be measured. The ratios are to nginx, and the order is that of the table.
+// peers are all that can be measured. What the ratios are to is baseOf, and the order is that of the table.
 var peers = []peer{
 	{"nginx", "nginx", "nginx-light", []string{"nginx.conf"}, []string{"-c", "FILE", "-p", "DIR", "-e", "stderr"}, []string{"-t", "-q"}, false, 0},
 	{"sluice", "", "", []string{"sluice.toml"}, []string{"run", "-c", "FILE"}, nil, false, 0},

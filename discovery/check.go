@@ -73,7 +73,7 @@ func newCheck(hc HealthConfig) (*check, error) {
 
 // limits bound one probe.
 type limits struct {
-	gate    gate          // to pass before, which takes no part of the time below
+	gate    gate          // to connect within; waiting for it takes no part of the times below
 	connect time.Duration // to be connected
 	total   time.Duration // connect included, to the head of the response
 }
@@ -90,38 +90,11 @@ func (c *check) run(ctx context.Context, addr string, lim limits) error {
 		}
 		addr = net.JoinHostPort(host, strconv.Itoa(c.Port))
 	}
-	if err := lim.gate.enter(ctx); err != nil {
+	conn, deadline, err := c.connect(ctx, addr, lim)
+	if err != nil {
 		return err
 	}
-	leave := sync.OnceFunc(lim.gate.leave)
-	defer leave()
-	deadline := time.Now().Add(lim.total)
-	dialer := net.Dialer{Timeout: min(lim.connect, lim.total), KeepAlive: -1}
-	network, address := "tcp", addr
-	if path, ok := socketPath(addr); ok {
-		network, address = "unix", path
-	}
-	conn, err := dialer.DialContext(ctx, network, address)
-	if err != nil {
-		return connectError(addr, err)
-	}
 	defer conn.Close()
-	if c.Prologue != "" && c.Port == 0 { // a few bytes, and the first: the kernel takes them at once
-		if _, err := io.WriteString(conn, c.Prologue); err != nil {
-			return connectError(addr, err)
-		}
-	}
-	if c.layer != nil {
-		tcp := conn
-		within, cancel := context.WithDeadline(ctx, deadline)
-		conn, err = c.layer.Over(within, tcp, addr)
-		cancel()
-		if err != nil {
-			return connectError(addr, err)
-		}
-		defer conn.Close()
-	}
-	leave() // the answer may take its time
 	if c.Path == "" && c.GRPC == "" {
 		return nil
 	}
@@ -145,6 +118,39 @@ func (c *check) run(ctx context.Context, addr string, lim limits) error {
 		return fmt.Errorf("GET %s: status %d, expected %s", c.Path, code, c.Status)
 	}
 	return nil
+}
+
+// connect passes the gate, which it holds until it returns, and makes a connection with all that comes before the request. deadline is
+// the probe's.
+func (c *check) connect(ctx context.Context, addr string, lim limits) (conn net.Conn, deadline time.Time, err error) {
+	if err := lim.gate.enter(ctx); err != nil {
+		return nil, deadline, err
+	}
+	defer lim.gate.leave()
+	deadline = time.Now().Add(lim.total)
+	dialer := net.Dialer{Timeout: min(lim.connect, lim.total), KeepAlive: -1}
+	network, address := "tcp", addr
+	if path, ok := socketPath(addr); ok {
+		network, address = "unix", path
+	}
+	conn, err = dialer.DialContext(ctx, network, address)
+	if err != nil {
+		return nil, deadline, connectError(addr, err)
+	}
+	if c.Prologue != "" && c.Port == 0 { // a few bytes, and the first: the kernel takes them at once
+		if _, err := io.WriteString(conn, c.Prologue); err != nil {
+			conn.Close()
+			return nil, deadline, connectError(addr, err)
+		}
+	}
+	if c.layer != nil {
+		within, cancel := context.WithDeadline(ctx, deadline)
+		defer cancel()
+		if conn, err = c.layer.Over(within, conn, addr); err != nil {
+			return nil, deadline, connectError(addr, err)
+		}
+	}
+	return conn, deadline, nil
 }
 
 // socketPath is the path of a Unix socket's address, unix:/path; false for all others.

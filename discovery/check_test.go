@@ -20,7 +20,7 @@ func probeOnce(t *testing.T, hc HealthConfig, addr string) error {
 	if err != nil {
 		t.Fatal(err)
 	}
-	return c.run(t.Context(), addr, limits{connect: 5 * time.Second, total: 5 * time.Second})
+	return c.run(t.Context(), addr, limits{gate: starting, connect: 5 * time.Second, total: 5 * time.Second})
 }
 
 func TestCheckHTTP(t *testing.T) {
@@ -109,7 +109,7 @@ func silentListener(t *testing.T) string {
 
 func TestCheckSilent(t *testing.T) {
 	c, _ := newCheck(HealthConfig{Path: "/healthz"})
-	err := c.run(t.Context(), silentListener(t), limits{connect: time.Second, total: 50 * time.Millisecond})
+	err := c.run(t.Context(), silentListener(t), limits{gate: starting, connect: time.Second, total: 50 * time.Millisecond})
 	if !errors.Is(err, errSilent) || err.Error() != "GET /healthz: no answer within 50ms" {
 		t.Errorf("%v", err)
 	}
@@ -135,7 +135,7 @@ func TestCheckEndsWithContext(t *testing.T) {
 	done := make(chan error)
 	c, _ := newCheck(HealthConfig{Path: "/"})
 	go func() {
-		done <- c.run(ctx, l.Addr().String(), limits{connect: time.Hour, total: time.Hour})
+		done <- c.run(ctx, l.Addr().String(), limits{gate: starting, connect: time.Hour, total: time.Hour})
 	}()
 	<-connected
 	cancel()

@@ -2,9 +2,9 @@ package discovery
 
 import "context"
 
-// gate bounds how many probes connect at once; nil does not. Thousands that begin together, after a start or a change of the check,
-// would wait for this machine's processors longer than their limits allow: servers that answer would pass for silent and be asked again
-// at once, and what that costs is taken from requests.
+// gate bounds how many probes connect at once. Thousands that begin together, after a start or a change of the check, would wait for
+// this machine's processors longer than their limits allow: servers that answer would pass for silent and be asked again at once, and
+// what that costs is taken from requests.
 type gate chan struct{}
 
 // Servers that were never ready have a gate of their own: many that swallow connections do not keep the others from being probed.
@@ -15,9 +15,6 @@ var (
 
 // enter waits for a place, which leave gives back.
 func (g gate) enter(ctx context.Context) error {
-	if g == nil {
-		return nil
-	}
 	select {
 	case g <- struct{}{}:
 		return nil
@@ -26,8 +23,4 @@ func (g gate) enter(ctx context.Context) error {
 	}
 }
 
-func (g gate) leave() {
-	if g != nil {
-		<-g
-	}
-}
+func (g gate) leave() { <-g }

@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"net"
+	"net/http"
+	"net/http/httptest"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -45,28 +47,11 @@ func probeAll(ctx context.Context, n int, addr string, l Layer) error {
 	return errors.Join(errs...)
 }
 
-// backlog takes connections without an end.
-func backlog(t *testing.T) string {
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { l.Close() })
-	go func() {
-		for {
-			c, err := l.Accept()
-			if err != nil {
-				return
-			}
-			t.Cleanup(func() { c.Close() })
-		}
-	}()
-	return l.Addr().String()
-}
-
 func TestProbesOfNewcomersConnectABoundedNumberAtOnce(t *testing.T) {
+	srv := httptest.NewServer(http.NotFoundHandler())
+	defer srv.Close()
 	var l slowLayer
-	if err := probeAll(t.Context(), 4*cap(starting), backlog(t), &l); err != nil {
+	if err := probeAll(t.Context(), 4*cap(starting), srv.Listener.Addr().String(), &l); err != nil {
 		t.Fatal(err)
 	}
 	if most := l.most.Load(); most < 2 || most > int64(cap(starting)) {
@@ -76,7 +61,9 @@ func TestProbesOfNewcomersConnectABoundedNumberAtOnce(t *testing.T) {
 
 // Newcomers that swallow connections hold up each other, not the probes of servers that have been ready; and they end with their context.
 func TestSilentNewcomersHoldUpNoOther(t *testing.T) {
-	addr, ctx := backlog(t), t.Context()
+	srv := httptest.NewServer(http.NotFoundHandler())
+	defer srv.Close()
+	addr, ctx := srv.Listener.Addr().String(), t.Context()
 	within, cancel := context.WithCancel(ctx)
 	ended := make(chan error)
 	silent := slowLayer{hang: true}

@@ -106,7 +106,7 @@ func TestCheckThroughALayer(t *testing.T) {
 			t.Fatal(err)
 		}
 		c.layer = row.layer
-		err = c.run(t.Context(), srv.Listener.Addr().String(), limits{connect: 5 * time.Second, total: 5 * time.Second})
+		err = c.run(t.Context(), srv.Listener.Addr().String(), limits{gate: starting, connect: 5 * time.Second, total: 5 * time.Second})
 		if row.want == "" && err != nil || row.want != "" && (err == nil || !strings.Contains(err.Error(), row.want)) {
 			t.Errorf("%v %q: %v, want %q", row.layer, row.path, err, row.want)
 		}
@@ -118,7 +118,7 @@ func TestCheckThroughALayer(t *testing.T) {
 	defer silent.Close()
 	c, _ := newCheck(HealthConfig{})
 	c.layer = secureLayer{trusting}
-	if err := c.run(t.Context(), silent.Addr().String(), limits{connect: 20 * time.Millisecond, total: 20 * time.Millisecond}); !errors.Is(err, errSilent) {
+	if err := c.run(t.Context(), silent.Addr().String(), limits{gate: starting, connect: 20 * time.Millisecond, total: 20 * time.Millisecond}); !errors.Is(err, errSilent) {
 		t.Errorf("a server that does not shake hands: %v", err)
 	}
 }

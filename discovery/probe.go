@@ -78,8 +78,8 @@ func (w *Watcher) probe(ctx context.Context, s *balancer.Server) {
 	var c *check
 	_, lim := k.next(w.check.Load(), s.ReadyAt().IsZero(), 0, k.begun)
 	for {
-		if now := w.check.Load(); now != c {
-			c, k.spread = now, false
+		if latest := w.check.Load(); latest != c {
+			c, k.spread = latest, false
 		}
 		begun := time.Now()
 		err := w.try(ctx, c, s.Addr(), lim)

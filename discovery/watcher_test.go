@@ -218,7 +218,6 @@ func TestReadyServerIsProbedAtTheInterval(t *testing.T) {
 	})
 }
 
-// A machine without a descriptor to spare cannot probe, which is no fault of the servers.
 // Servers that were probed together at first are not from then on.
 func TestProbesSpreadOverTheInterval(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
@@ -252,6 +251,7 @@ func TestProbesSpreadOverTheInterval(t *testing.T) {
 	})
 }
 
+// A machine without a descriptor to spare cannot probe, which is no fault of the servers.
 func TestServersStayWhileSluiceCannotProbe(t *testing.T) {
 	for _, own := range []error{syscall.EMFILE, syscall.ENFILE, syscall.ENOBUFS, syscall.ENOMEM, syscall.EADDRNOTAVAIL} {
 		synctest.Test(t, func(t *testing.T) {
