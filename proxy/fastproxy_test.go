@@ -142,6 +142,8 @@ func TestTusUpload(t *testing.T) {
 	if r := c.do(patch(5000, 5000, file[5000:])); r.StatusCode != 204 || r.Header.Get("Upload-Offset") != "10000" {
 		t.Errorf("%d %v", r.StatusCode, r.Header)
 	}
+	mu.Lock()
+	defer mu.Unlock()
 	if string(stored) != file {
 		t.Error("the file is not what was sent")
 	}
