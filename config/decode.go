@@ -22,8 +22,21 @@ type field struct {
 	short bool
 }
 
-// fields lists the keys of a struct in the order of its fields, those of inline structs among them.
+// fields lists the keys of a struct in the order of its fields, those of inline structs among them. The list is shared: nothing in
+// it may be changed.
 func fields(t reflect.Type) []field {
+	if known, ok := fieldsOf.Load(t); ok {
+		return known.([]field)
+	}
+	all := listFields(t)
+	fieldsOf.Store(t, all)
+	return all
+}
+
+// fieldsOf has what fields found, as []field by reflect.Type: a table of ten thousand routes is read with a few types.
+var fieldsOf sync.Map
+
+func listFields(t reflect.Type) []field {
 	var all []field
 	for i := range t.NumField() {
 		f := t.Field(i)

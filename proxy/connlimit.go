@@ -7,7 +7,7 @@ import "sync"
 type connLimit struct {
 	cfg    LimitConnConfig
 	source keySource
-	shards [limiterShards]connShard
+	shards sharded[connShard]
 }
 
 // connShard counts requests in flight by key. The key that came last, as mostly the next one does, is counted in hand: maps cost more.
@@ -52,7 +52,7 @@ func newConnLimit(cfg LimitConnConfig) (*connLimit, error) {
 
 // take counts a request of key, or tells that there are Max already.
 func (l *connLimit) take(key uint64) bool {
-	s := &l.shards[key%limiterShards]
+	s := l.shards.of(key)
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	n := s.count(key)
@@ -65,7 +65,7 @@ func (l *connLimit) take(key uint64) bool {
 
 // give ends a request that take counted.
 func (l *connLimit) give(key uint64) {
-	s := &l.shards[key%limiterShards]
+	s := l.shards.of(key)
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	*s.count(key)--

@@ -13,7 +13,7 @@ func TestConnLimitCountsEachKey(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	keys := []uint64{0, limiterShards, 2 * limiterShards, 5 * limiterShards} // of shard 0
+	keys := []uint64{0, shardCount, 2 * shardCount, 5 * shardCount} // of shard 0
 	inFlight := make([]int, len(keys))
 	random := rand.New(rand.NewPCG(1, 2))
 	for range 10_000 {
@@ -34,7 +34,7 @@ func TestConnLimitCountsEachKey(t *testing.T) {
 			l.give(key)
 		}
 	}
-	if s := &l.shards[0]; s.n != 0 || len(s.others) != 0 {
+	if s := l.shards.of(0); s.n != 0 || len(s.others) != 0 {
 		t.Errorf("%d in hand, others %v", s.n, s.others)
 	}
 }

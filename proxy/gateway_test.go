@@ -270,8 +270,8 @@ func (g *gateway) rejected(route, reason string) uint64 {
 // places is how many requests the limit_conn of the first route counts.
 func (g *gateway) places() (n int) {
 	l := g.proxy.Table().routes[0].conns
-	for i := range limiterShards {
-		s := &l.shards[i]
+	for i := range shardCount {
+		s := l.shards.of(uint64(i))
 		s.mu.Lock()
 		n += s.n
 		for _, inFlight := range s.others {

@@ -9,9 +9,8 @@ import (
 )
 
 const (
-	limiterShards = 64
-	limiterWays   = 8   // buckets that a key may take
-	limiterSets   = 256 // largest number of sets of a shard: 64 × 256 × 8 = 131,072 keys, about 13 MiB
+	limiterWays = 8   // buckets that a key may take
+	limiterSets = 256 // largest number of sets of a shard: 64 × 256 × 8 = 131,072 keys, about 13 MiB
 )
 
 // rateLimit is a token bucket per key, for any number of keys in bounded memory: a key has one of eight
@@ -23,7 +22,7 @@ type rateLimit struct {
 	rate   rate.Limit
 	burst  int
 	refill time.Duration // after so long without use a bucket is full and its place free
-	shards [limiterShards]limiterShard
+	shards sharded[limiterShard]
 }
 
 type limiterShard struct {
@@ -66,7 +65,7 @@ func newRateLimit(cfg RateLimitConfig) (*rateLimit, error) {
 // allow takes a token of key's bucket. When there is none, wait is how long it takes until there is one;
 // a refused request takes nothing.
 func (l *rateLimit) allow(key uint64, now time.Time) (ok bool, wait time.Duration) {
-	s := &l.shards[key%limiterShards]
+	s := l.shards.of(key)
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	b := s.bucket(key, now, l)
@@ -86,7 +85,7 @@ func (s *limiterShard) bucket(key uint64, now time.Time, l *rateLimit) *bucket {
 		if s.sets == nil {
 			s.sets = make([]limiterSet, 1)
 		}
-		set := &s.sets[key/limiterShards%uint64(len(s.sets))]
+		set := &s.sets[key/shardCount%uint64(len(s.sets))]
 		oldest := 0
 		for i, b := range set {
 			if b == nil {
@@ -120,7 +119,7 @@ func (s *limiterShard) grow() {
 			if b == nil {
 				continue
 			}
-			to := b.key / limiterShards % uint64(len(s.sets))
+			to := b.key / shardCount % uint64(len(s.sets))
 			twin := int(to) / len(before)
 			s.sets[to][taken[twin]] = b
 			taken[twin]++

@@ -461,7 +461,7 @@ func TestReloadUnderLoad(t *testing.T) {
 	next <- true
 	g.eventually("all are counted", func() bool { return g.proxy.Stats().Routes[1].Requests[200] == uint64(sent.Load())+1 })
 	if left := g.proxy.Table().routes[0].rate; left != nil {
-		if tokens := left.shards[keySource{kind: keyRoute}.hash(netip.Addr{}, nil)%limiterShards].sets[0][0].limiter.Tokens(); tokens > float64(100000-sent.Load()) {
+		if tokens := left.shards.of(keySource{kind: keyRoute}.hash(netip.Addr{}, nil)).sets[0][0].limiter.Tokens(); tokens > float64(100000-sent.Load()) {
 			t.Errorf("%v tokens left after %d requests: a reload filled the bucket", tokens, sent.Load())
 		}
 	}
