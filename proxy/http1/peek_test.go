@@ -12,8 +12,18 @@ import (
 )
 
 // Whatever a server does with a kept connection until the request is sent: none of the request goes out on it, by whichever way it
-// would go, it is found out at once, and what the server sent answers nobody.
+// would go, it is found out at once, and what the server sent answers nobody. As the only request, and as one of many.
 func TestNothingIsSentOnAStaleConnection(t *testing.T) {
+	t.Run("one", func(t *testing.T) { nothingIsSentOnAStaleConnection(t, nil) })
+	if amongMany != nil {
+		t.Run("many", func(t *testing.T) { nothingIsSentOnAStaleConnection(t, amongMany) })
+	}
+}
+
+// amongMany makes the next look at u one for many requests, where there is such a thing.
+var amongMany func(u *UpConn)
+
+func nothingIsSentOnAStaleConnection(t *testing.T, prepare func(u *UpConn)) {
 	const post = "POST / HTTP/1.1\r\nHost: a\r\n"
 	large := "X: " + strings.Repeat("x", 2*outSize) + "\r\n"
 	requests := []struct{ name, head, body, later, echo string }{
@@ -75,6 +85,9 @@ func TestNothingIsSentOnAStaleConnection(t *testing.T) {
 					}
 					close(now)
 					eventually(t, "it is here", func() bool { return peek(again.in.raw) == act.want })
+					if prepare != nil {
+						prepare(again)
+					}
 					if err = again.Send([]byte(req.head), c.Body()); err == nil {
 						_, err = again.ReadHead(method)
 					}

@@ -84,7 +84,7 @@ func (u *UpConn) sendAndWait() error {
 // was there before the wait was armed makes no edge.
 func (u *UpConn) askFD(fd uintptr) bool {
 	if u.unsent {
-		if u.found = peekFD(int(fd)); u.stale() {
+		if u.found = u.lookAt(fd); u.stale() {
 			return true
 		}
 		u.unsent = false
@@ -102,6 +102,7 @@ func (u *UpConn) askFD(fd uintptr) bool {
 			return false
 		}
 	}
+	u.spot.seen()
 	u.in.take() // not while it waits
 	u.askN, u.askErr = recv(fd, u.in.b[u.in.end:])
 	if u.askErr == syscall.EAGAIN {

@@ -55,6 +55,7 @@ type UpConn struct {
 	followed bool  // peerLeft must wake who waits
 	bodyErr  error // why the request body could not be read on
 
+	spot      spot
 	watch     watch                 // since it was followed for the first time
 	peekFD    func(fd uintptr)      // made once, as is ask
 	ask       func(fd uintptr) bool // askFD
@@ -234,6 +235,7 @@ func (u *UpConn) Close() {
 func (u *UpConn) shut() {
 	u.inUse = false
 	u.watch.stop()
+	u.spot.leave()
 	_ = u.nc.Close()
 	u.joinSend()
 	u.idle()
