@@ -85,6 +85,9 @@ func appendHeaders(dst []byte, id uint32, end bool, block []byte) []byte {
 	}
 }
 
+// frameHeaderSize is what every frame begins with (RFC 9113 §4.1).
+const frameHeaderSize = 9
+
 // readFrame reads one frame. Its errors are a connError, a streamError, or as they came from the connection.
 func readFrame(framer *h2.Framer) (h2.Frame, error) {
 	fh, err := framer.ReadFrameHeader()

@@ -51,8 +51,8 @@ func (c *serverConn) readBlock(f *h2.HeadersFrame) error {
 	if err := c.fields.add(f.HeaderBlockFragment(), last); err != nil || last {
 		return err
 	}
-	c.readDeadline(c.set.HandshakeTimeout)
-	defer c.readDeadline(0)
+	c.within()
+	defer c.inTime()
 	for !last {
 		f, err := c.readFrame()
 		if err != nil {

@@ -19,7 +19,7 @@ type Settings struct {
 	// MaxHeaderList is the largest field list in bytes, 32 more for each field (RFC 9113 §6.5.2); 0 = 32 KiB. A request with
 	// more is answered 431.
 	MaxHeaderList int
-	// HandshakeTimeout bounds the wait for the preface and the first SETTINGS, and for the rest of a header block; 0 = 10s.
+	// HandshakeTimeout bounds the wait for the preface and the first SETTINGS, for the rest of a frame, but DATA, and of a header block; 0 = 10s.
 	HandshakeTimeout time.Duration
 	// IdleTimeout is how long a connection without requests is kept; 0 = 75s.
 	IdleTimeout time.Duration

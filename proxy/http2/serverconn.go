@@ -5,7 +5,6 @@ import (
 	"errors"
 	"io"
 	"net"
-	"os"
 	"sync"
 	"time"
 
@@ -37,6 +36,7 @@ type serverConn struct {
 	in     *bufio.Reader
 	framer *h2.Framer
 	fields *fieldDecoder
+	timed  bool // a deadline is set for several frames
 
 	handlers sync.WaitGroup // goroutines
 
@@ -139,20 +139,6 @@ func (c *serverConn) lastWords() {
 	_, _ = io.CopyN(io.Discard, c.nc, lingerMost)
 }
 
-// readDeadline moves the deadline of the goroutine that reads; zero for none.
-func (c *serverConn) readDeadline(after time.Duration) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	if c.closing {
-		return
-	}
-	at := time.Time{}
-	if after > 0 {
-		at = time.Now().Add(after)
-	}
-	_ = c.nc.SetReadDeadline(at)
-}
-
 // leave makes the goroutine that reads return once all is written. mu is held.
 func (c *serverConn) leave() {
 	c.closing = true
@@ -164,74 +150,6 @@ func (c *serverConn) hasLeft() bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	return c.closing
-}
-
-// readAll reads frames until the connection ends.
-func (c *serverConn) readAll() (err error) {
-	defer func() {
-		if v := recover(); v != nil { // one connection is lost, the process lives
-			c.server.panicked("HTTP/2 connection", v, c.nc)
-			err = connError{h2.ErrCodeInternal, "internal fault"}
-		}
-	}()
-	c.readDeadline(c.set.HandshakeTimeout)
-	if err := c.readPreface(); err != nil {
-		return err
-	}
-	for {
-		f, err := c.readFrame()
-		if err == nil {
-			err = c.onFrame(f)
-		}
-		var fault streamError
-		if errors.As(err, &fault) {
-			err = c.refuseStream(fault)
-		}
-		if err != nil {
-			return err
-		}
-	}
-}
-
-func (c *serverConn) readPreface() error {
-	var got [len(preface)]byte
-	if _, err := io.ReadFull(c.in, got[:]); err != nil {
-		return c.readFailed(err)
-	}
-	if string(got[:]) != preface {
-		return connError{h2.ErrCodeProtocol, "bad preface"}
-	}
-	f, err := c.readFrame()
-	if err != nil {
-		return err
-	}
-	settings, ok := f.(*h2.SettingsFrame)
-	if !ok || settings.IsAck() {
-		return connError{h2.ErrCodeProtocol, "no SETTINGS behind the preface"}
-	}
-	c.readDeadline(0)
-	return c.onSettings(settings)
-}
-
-// readFrame reads one frame; errors are of this package.
-func (c *serverConn) readFrame() (h2.Frame, error) {
-	f, err := readFrame(c.framer)
-	return f, c.readFailed(err)
-}
-
-// readFailed is what an error of reading, or nil, means.
-func (c *serverConn) readFailed(err error) error {
-	switch {
-	case errors.Is(err, io.ErrUnexpectedEOF): // of the connection, or of what is in a frame
-		return connError{h2.ErrCodeFrameSize, "frame too short"}
-	case errors.Is(err, os.ErrDeadlineExceeded):
-		c.mu.Lock()
-		defer c.mu.Unlock()
-		if !c.closing {
-			return connError{h2.ErrCodeSettingsTimeout, "the client is too slow"}
-		}
-	}
-	return err
 }
 
 func (c *serverConn) onFrame(f h2.Frame) error {

@@ -6,6 +6,7 @@ import (
 	"io"
 	"log/slog"
 	"net"
+	"os"
 	"strconv"
 	"strings"
 	"testing"
@@ -238,6 +239,48 @@ func TestHandshakeTimeout(t *testing.T) {
 	c := dialRaw(t, addr) // a header block that never ends
 	c.must(c.fr.WriteHeaders(h2.HeadersFrameParam{StreamID: 1, BlockFragment: c.block(get("/")...)}))
 	c.closedWithin(2 * time.Second)
+}
+
+// A frame that has begun has to come, however often a byte of it does and whatever else is under way; DATA may take its time.
+func TestFrameThatNeverEnds(t *testing.T) {
+	addr := startServer(t, Settings{HandshakeTimeout: 200 * time.Millisecond}, nil, hello)
+	headers := appendFrameHeader(nil, 100, h2.FrameHeaders, h2.FlagHeadersEndHeaders|h2.FlagHeadersEndStream, 3)
+	for _, row := range []struct {
+		name, begun, more string
+		closes            bool
+	}{
+		{"header of a frame", string(headers[:4]), "", true},
+		{"HEADERS", string(headers), "x", true},
+		{"SETTINGS", string(appendFrameHeader(nil, 600, h2.FrameSettings, 0, 0)), "x", true},
+		{"DATA", string(appendFrameHeader(nil, 100, h2.FrameData, 0, 1)), "x", false},
+	} {
+		t.Run(row.name, func(t *testing.T) {
+			t.Parallel()
+			c := dialRaw(t, addr)
+			c.headers(1, false, post("/")...)
+			_, err := io.WriteString(c.nc, row.begun)
+			c.must(err)
+			closed := make(chan bool, 1)
+			_ = c.nc.SetReadDeadline(time.Now().Add(time.Second))
+			go func() {
+				_, err := io.Copy(io.Discard, c.nc)
+				closed <- !errors.Is(err, os.ErrDeadlineExceeded)
+			}()
+			tick := time.NewTicker(20 * time.Millisecond)
+			defer tick.Stop()
+			for {
+				select {
+				case got := <-closed:
+					if got != row.closes {
+						t.Errorf("closed: %v", got)
+					}
+					return
+				case <-tick.C:
+					_, _ = io.WriteString(c.nc, row.more) // fails once it is closed
+				}
+			}
+		})
+	}
 }
 
 // Faults of a connection end it with their code; each is one frame too many or wrong.
