@@ -43,6 +43,14 @@ func compileEdits(key string, set map[string]string) ([]edit, error) {
 	return edits, nil
 }
 
+// editsOf tells the fields that edits are of; nil for none.
+func editsOf(edits []edit) func(name []byte) bool {
+	if len(edits) == 0 {
+		return nil
+	}
+	return func(name []byte) bool { return edited(edits, name) != nil }
+}
+
 // isFieldValue tells what may stand in a field line (RFC 9110 §5.5).
 func isFieldValue(s string) bool {
 	for i := range len(s) {

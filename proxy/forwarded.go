@@ -89,6 +89,7 @@ func parseNode(b []byte) (netip.Addr, bool) {
 func (x *Exchange) prepare() {
 	h, r := x.head, x.route
 	h.DropHopByHop()
+	x.conn.Body().RefuseTrailers(r.inRequest)
 	x.sift()
 	out := x.out[:0]
 	out = append(out, h.Method()...)

@@ -1,7 +1,10 @@
 package proxy
 
 import (
+	"bufio"
 	"fmt"
+	"io"
+	"net"
 	"net/http"
 	"net/netip"
 	"slices"
@@ -172,6 +175,37 @@ func TestTrailersCannotCarryIdentity(t *testing.T) {
 	}
 	if r.Trailer.Get("X-Sum") != "42" {
 		t.Errorf("response trailers %v", r.Trailer)
+	}
+}
+
+// A field that a route sets or removes comes neither as a trailer nor in an interim response: some servers take trailers for fields.
+func TestEditsHoldForTrailersAndInterims(t *testing.T) {
+	rec := &recorder{}
+	addr := rawServer(t, func(c net.Conn, _ *bufio.Reader, _ int) {
+		r, err := http.ReadRequest(bufio.NewReader(io.TeeReader(c, rec)))
+		if err != nil {
+			return
+		}
+		_, _ = io.Copy(io.Discard, r.Body)
+		_, _ = io.WriteString(c, "HTTP/1.1 103\r\nLink: </a>\r\nX-Secret: 1\r\nX-Sluice-Reason: denied\r\n\r\n"+
+			"HTTP/1.1 200 OK\r\nTrailer: X-Secret, X-Sum\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nok\r\n0\r\nX-Secret: 1\r\nX-Sum: 8\r\n\r\n")
+	})
+	g := newGateway(t, balancer.DefaultConfig(), DefaultUpstreamConfig(), one(RouteConfig{Headers: HeadersConfig{
+		Request:  map[string]string{"X-Tenant": "nobody", "X-Role": ""},
+		Response: map[string]string{"X-Secret": ""},
+	}}), addr)
+	c := g.dial()
+	defer c.Close()
+	c.send("POST / HTTP/1.1\nHost: x\nConnection: close\nTrailer: X-Tenant, X-Role, X-Sum\nTransfer-Encoding: chunked\n\n3\nabc\n0\nX-Tenant: admin\nx-role: root\nX-Sum: 7\n\n")
+	got, _ := io.ReadAll(c.r)
+	if want := "HTTP/1.1 103 \r\nLink: </a>\r\n\r\nHTTP/1.1 200 OK\r\n"; !strings.HasPrefix(string(got), want) {
+		t.Errorf("%q", got)
+	}
+	if !strings.HasSuffix(string(got), "0\r\nX-Sum: 8\r\n\r\n") {
+		t.Errorf("%q", got)
+	}
+	if sent := rec.bytes(); !strings.HasSuffix(sent, "0\r\nX-Sum: 7\r\n\r\n") || !strings.Contains(sent, "X-Tenant: nobody\r\n") || strings.Contains(sent, "X-Role:") {
+		t.Errorf("%q", sent)
 	}
 }
 

@@ -57,6 +57,8 @@ type Route struct {
 
 	rewrite           string
 	request, response []edit
+	// inRequest and inResponse tell the fields that those edits are of; nil for none.
+	inRequest, inResponse func(name []byte) bool
 
 	stats *routeStats
 }
@@ -276,8 +278,11 @@ func (r *Route) compileChanges() (err error) {
 	if r.request, err = compileEdits("headers.request", r.cfg.Headers.Request); err != nil {
 		return err
 	}
-	r.response, err = compileEdits("headers.response", r.cfg.Headers.Response)
-	return err
+	if r.response, err = compileEdits("headers.response", r.cfg.Headers.Response); err != nil {
+		return err
+	}
+	r.inRequest, r.inResponse = editsOf(r.request), editsOf(r.response)
+	return nil
 }
 
 // defaultName is made from the match: what stands in the file, without order or position.

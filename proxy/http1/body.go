@@ -32,6 +32,7 @@ type Body struct {
 	err     error // sticky
 	// trailers are complete field lines, CRLF included.
 	trailers []byte
+	refuses  func(name []byte) bool // see RefuseTrailers
 	// lent tells the connection's goroutine that another one streams this body on.
 	lent bool
 	// read counts payload bytes; BytesIn may be asked for while the body is lent.
@@ -40,7 +41,7 @@ type Body struct {
 
 func (b *Body) reset(in *input, head *Head, timeout time.Duration) {
 	b.in, b.head, b.timeout = in, head, timeout
-	b.limit, b.left, b.err, b.trailers, b.lent = -1, 0, nil, nil, false
+	b.limit, b.left, b.err, b.trailers, b.refuses, b.lent = -1, 0, nil, nil, nil, false
 	b.chunks = chunks{}
 	if b.read.Load() != 0 { // storing costs more
 		b.read.Store(0)
@@ -110,6 +111,10 @@ func (b *Body) Rewind() {
 // Trailers are the field lines after a chunked body, once Read has returned io.EOF: those that the Trailer field announced, of gRPC
 // all, and that can do no harm.
 func (b *Body) Trailers() []byte { return b.trailers }
+
+// RefuseTrailers sets which trailer fields do not go on besides those that can do harm; nil is none. While the body is streamed another
+// goroutine calls f.
+func (b *Body) RefuseTrailers(f func(name []byte) bool) { b.refuses = f }
 
 // Read implements io.Reader. It waits for at most the timeout of its side: BodyTimeout for requests, the idle time given to
 // CopyBody (or TransportConfig.Idle) for responses. Errors but io.EOF come as ErrClient or ErrUpstream, except ErrCanceled.
@@ -269,7 +274,7 @@ func (b *Body) keepTrailers() {
 	for _, f := range k.fields {
 		name := k.section[f.line:f.nameEnd]
 		switch {
-		case !grpc && !b.head.announced(name):
+		case !grpc && !b.head.announced(name), b.refuses != nil && b.refuses(name):
 		case harmlessTrailer(name), grpc && b.up != nil && kindOf(name) == kindUnderscore: // which only servers take for its twin
 			b.trailers = append(b.trailers, name...)
 			b.trailers = append(b.trailers, ": "...)

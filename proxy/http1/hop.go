@@ -170,7 +170,7 @@ func harmlessTrailer(name []byte) bool {
 	case 'a':
 		return !hasPrefixFold(name, "access-control-") && !equalFold(name, "age")
 	case 'c':
-		return !hasPrefixFold(name, "client-cert")
+		return !hasPrefixFold(name, "client-cert") && !hasPrefixFold(name, "cf-")
 	case 'e':
 		return !equalFold(name, "expires")
 	case 'i':
@@ -180,14 +180,19 @@ func harmlessTrailer(name []byte) bool {
 	case 'p':
 		return !equalFold(name, "pragma")
 	case 'r':
-		return !equalFold(name, "range") && !equalFold(name, "retry-after") && !equalFold(name, "referer")
+		return !equalFold(name, "range") && !equalFold(name, "retry-after") && !equalFold(name, "referer") && !hasPrefixFold(name, "remote-")
 	case 's':
-		return !equalFold(name, "strict-transport-security")
+		return !equalFold(name, "strict-transport-security") && !hasPrefixFold(name, "ssl-")
+	case 't':
+		return !hasPrefixFold(name, "true-client-")
 	case 'w':
 		return !equalFold(name, "warning")
 	case 'x':
-		return !hasPrefixFold(name, "x-sluice-") && !hasPrefixFold(name, "x-original-") && !hasPrefixFold(name, "x-client-") &&
-			!hasPrefixFold(name, "x-ssl-") && !equalFold(name, "x-http-method-override")
+		for _, kind := range [...]string{"sluice-", "original-", "client-", "ssl-", "http-method", "method-override", "rewrite-url", "auth-", "user", "remote-", "webauth-"} {
+			if hasPrefixFold(name[1:], "-"+kind) {
+				return false
+			}
+		}
 	}
 	return true
 }

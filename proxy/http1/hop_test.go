@@ -85,7 +85,8 @@ func TestResponseKeepsUnderscores(t *testing.T) {
 func TestHarmlessTrailers(t *testing.T) {
 	for _, name := range []string{"Content-Length", "transfer-encoding", "Host", "X-Forwarded-For", "x-real-ip", "Authorization", "Cookie", "Set-Cookie",
 		"Trailer", "TE", "Connection", "Proxy-Authorization", "X_Y", "If-Match", "Range", "Content-Type", "Cache-Control", "Expect", "Access-Control-Allow-Origin",
-		"X-SSL-Client-Verify", "x-ssl-client-s-dn", "Client-Cert", "client-cert-chain"} {
+		"X-HTTP-Method", "X-Http-Method-Override", "x-method-override", "X-Rewrite-URL", "X-Original-URL", "Remote-User", "X-Remote-User", "X-WEBAUTH-USER", "X-Auth-Request-User",
+		"X-User", "True-Client-IP", "CF-Connecting-IP", "SSL-Client-Cert", "X-SSL-Client-Verify", "x-ssl-client-s-dn", "Client-Cert", "client-cert-chain"} {
 		if harmlessTrailer([]byte(name)) {
 			t.Errorf("%s passes", name)
 		}

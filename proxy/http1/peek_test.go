@@ -190,8 +190,8 @@ func TestOwnCloseTeachesNothing(t *testing.T) {
 		if !errors.Is(err, ErrServerClosed) || u.Delivered() {
 			t.Error(err, u.Delivered())
 		}
-		if tr.keepFor() != time.Minute {
-			t.Errorf("kept for %v", tr.keepFor())
+		if tr.keepFor(uptime()) != time.Minute {
+			t.Errorf("kept for %v", tr.keepFor(uptime()))
 		}
 		u.Close()
 	}

@@ -204,9 +204,12 @@ func (u *UpConn) accept(n int) (*Head, error) {
 func (u *UpConn) learnKeepAlive(value []byte) {
 	for item, rest := nextItem(value); ; item, rest = nextItem(rest) {
 		if hasPrefixFold(item, "timeout=") {
-			if s, ok := parseLength(item[len("timeout="):]); ok && s < 1e6 {
+			switch s, ok := parseLength(item[len("timeout="):]); {
+			case ok && s == 0: // which is said of this connection
+				u.leaves = true
+			case ok && s < 1e6:
 				d := time.Duration(s) * time.Second
-				u.t.learn(max(d-time.Second, d/2, time.Millisecond))
+				u.t.learn(max(d-time.Second, d/2))
 			}
 		}
 		if rest == nil {

@@ -43,15 +43,17 @@ func (c *Conn) WriteInterim(head []byte) error {
 	if c.started {
 		return ErrHeadSent
 	}
-	if len(head) < statusLineStart {
+	if len(head) < statusLineStart+2 {
 		return errShortHead
 	}
 	if c.head.Minor() == 0 || string(head[9:12]) == "100" {
 		return nil
 	}
 	c.out.take()
-	c.out.held = append(c.out.held, head...)
-	c.heads += int64(len(head))
+	before := len(c.out.held)
+	dst, rest := appendStatus(c.out.held, head)
+	c.out.held = append(dst, rest...)
+	c.heads += int64(len(c.out.held) - before)
 	return c.flush()
 }
 
@@ -95,13 +97,8 @@ func (c *Conn) WriteHead(head []byte, length int64) error {
 	c.sized, c.left = !c.bodyless && length >= 0, max(length, 0)
 
 	c.out.take()
-	dst := c.out.held
-	if head[statusLineStart] == '\r' { // "HTTP/1.1 200": the space before an empty reason is not optional
-		dst = append(dst, head[:statusLineStart]...)
-		dst = append(dst, ' ')
-		head = head[statusLineStart:]
-		from, to = from-statusLineStart, to-statusLineStart
-	}
+	dst, rest := appendStatus(c.out.held, head)
+	from, to, head = from-(len(head)-len(rest)), to-(len(head)-len(rest)), rest
 	switch {
 	case keep || from < 0 || to <= from:
 		dst = append(dst, head...)
@@ -130,11 +127,23 @@ func (c *Conn) WriteHead(head []byte, length int64) error {
 	return nil
 }
 
-// bodyUnwanted tells that a request body was left alone and is not worth reading: the connection closes after the response,
-// which can still say so.
+// appendStatus appends "HTTP/1.1 200 " when head has no reason and so left out the space before it, which is not optional, and gives what
+// is to follow.
+func appendStatus(dst, head []byte) (out, rest []byte) {
+	if head[statusLineStart] != '\r' {
+		return dst, head
+	}
+	return append(append(dst, head[:statusLineStart]...), ' '), head[statusLineStart:]
+}
+
+// bodyUnwanted tells that a request body was left alone, or is answered early, and is not worth reading: the connection closes after the
+// response, which can still say so.
 func (c *Conn) bodyUnwanted() bool {
 	b := &c.body
-	if b.lent || b.eof {
+	if b.lent { // what is left of it would have to come while the answer goes out
+		return !c.head.chunked && c.head.length-b.read.Load() > drainLimit
+	}
+	if b.eof {
 		return false
 	}
 	if c.expect || b.err != nil {

@@ -36,6 +36,8 @@ const (
 	defaultMaxIdle   = 256
 	// minLearned is the shortest keep-alive time that is learned from observed closes: a restart closes connections of any age.
 	minLearned = time.Second
+	// learnedFor is how long a shorter keep-alive time holds that nothing has confirmed: one odd answer must not speak for a server for good.
+	learnedFor = 5 * time.Minute
 )
 
 func (c *TransportConfig) setDefaults() {
@@ -52,6 +54,7 @@ type Transport struct {
 	addr    string
 	cfg     atomic.Pointer[TransportConfig]
 	learned atomic.Int64 // ns; 0 = nothing learned
+	until   atomic.Int64 // uptime when that is forgotten
 	brief   brevity
 	live    atomic.Int64 // connections made and not closed yet
 	era     atomic.Int64 // see Renew
@@ -89,20 +92,25 @@ func (t *Transport) Idle() int {
 // Live is the number of open connections, used and unused.
 func (t *Transport) Live() int { return int(t.live.Load()) }
 
-// keepFor is how long a connection may be unused.
-func (t *Transport) keepFor() time.Duration {
+// keepFor is how long a connection may be unused; now is a reading of uptime.
+func (t *Transport) keepFor(now time.Duration) time.Duration {
 	keep := t.cfg.Load().KeepAlive
-	if l := time.Duration(t.learned.Load()); l > 0 && l < keep {
+	if l := time.Duration(t.learned.Load()); l > 0 && l < keep && int64(now) < t.until.Load() {
 		return l
 	}
 	return keep
 }
 
-// learn takes a shorter keep-alive time over.
+// learn takes a shorter keep-alive time over, or confirms the one that was learned.
 func (t *Transport) learn(d time.Duration) {
+	now := uptime()
 	for {
 		old := t.learned.Load()
-		if old != 0 && old <= int64(d) || t.learned.CompareAndSwap(old, int64(d)) {
+		if old != 0 && old < int64(d) && int64(now) < t.until.Load() {
+			return
+		}
+		if t.learned.CompareAndSwap(old, int64(d)) {
+			t.until.Store(int64(now + learnedFor))
 			return
 		}
 	}
@@ -127,7 +135,7 @@ func (t *Transport) Get(c *Cancel, at time.Time) (*UpConn, error) {
 		if u == nil {
 			return t.Dial(c)
 		}
-		if now-u.since > t.keepFor() {
+		if now-u.since > t.keepFor(now) {
 			u.shut()
 			continue
 		}
@@ -175,7 +183,7 @@ func (t *Transport) push(u *UpConn) {
 	t.idle = append(t.idle, u)
 	if !t.armed {
 		t.armed = true
-		t.arm(t.keepFor())
+		t.arm(t.keepFor(uptime()))
 	}
 	t.mu.Unlock()
 }
@@ -190,7 +198,8 @@ func (t *Transport) arm(d time.Duration) {
 
 // expire closes what was unused for too long; the oldest stand first.
 func (t *Transport) expire() {
-	now, keep := uptime(), t.keepFor()
+	now := uptime()
+	keep := t.keepFor(now)
 	t.mu.Lock()
 	n := 0
 	for n < len(t.idle) && now-t.idle[n].since >= keep {

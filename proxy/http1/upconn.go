@@ -36,6 +36,7 @@ type UpConn struct {
 	begun     bool  // a byte of a response was received
 	final     bool  // the head that was read last is not interim
 	upgrade   bool
+	leaves    bool // the server does not keep the connection
 	interim   int
 	delivered bool
 	sent      bool       // the whole request went out, or will with ReadHead
@@ -84,7 +85,7 @@ func (u *UpConn) begin(c *Cancel, reused bool, now time.Duration) {
 	u.cfg = u.t.cfg.Load()
 	u.cancel, u.reused = c, reused
 	u.base = u.out.written.Load()
-	u.begun, u.final, u.upgrade, u.sent, u.unsent = false, false, false, false, false
+	u.begun, u.final, u.upgrade, u.leaves, u.sent, u.unsent = false, false, false, false, false, false
 	u.interim, u.delivered, u.found = 0, true, peekQuiet
 	u.request, u.bodyErr = nil, nil
 	u.sending, u.ending, u.awaiting = false, false, false
@@ -200,7 +201,7 @@ func (u *UpConn) Release(at time.Time) {
 }
 
 func (u *UpConn) clean() bool {
-	if !u.final || u.head.status == 101 || !u.head.KeepAlive() || !u.body.eof || u.body.err != nil {
+	if !u.final || u.leaves || u.head.status == 101 || !u.head.KeepAlive() || !u.body.eof || u.body.err != nil {
 		return false
 	}
 	if u.once || u.in.pos < u.in.end || u.canceled.Load() {

@@ -158,6 +158,30 @@ func TestIdleConnectionsExpire(t *testing.T) {
 	eventually(t, "idle connection closed", func() bool { return tr.Live() == 0 })
 }
 
+// A server that says that it does not keep this connection says nothing of others.
+func TestKeepAliveOfNoTime(t *testing.T) {
+	tr := NewTransport(script(t, answering(func(head string) string {
+		if strings.Contains(head, "/last") {
+			return "HTTP/1.1 200 OK\r\nKeep-Alive: timeout=0\r\nContent-Length: 0\r\n\r\n"
+		}
+		return okEmpty
+	})), TransportConfig{KeepAlive: 10 * time.Second})
+	t.Cleanup(tr.Close)
+	for _, ask := range []struct {
+		path string
+		kept int
+	}{{"/last", 0}, {"/", 1}} {
+		u := exchange(t, tr, nil, "GET "+ask.path+" HTTP/1.1\r\nHost: a\r\n\r\n")
+		if _, err := u.ReadHead([]byte("GET")); err != nil {
+			t.Fatal(err)
+		}
+		u.Release(time.Now())
+		if tr.Idle() != ask.kept || tr.keepFor(uptime()) != 10*time.Second {
+			t.Errorf("after %s %d kept, for %v", ask.path, tr.Idle(), tr.keepFor(uptime()))
+		}
+	}
+}
+
 func TestKeepAliveIsLearned(t *testing.T) {
 	tr := NewTransport(script(t, answering(func(string) string {
 		return "HTTP/1.1 200 OK\r\nKeep-Alive: max=5, timeout=2\r\nContent-Length: 0\r\n\r\n"
@@ -167,12 +191,23 @@ func TestKeepAliveIsLearned(t *testing.T) {
 		t.Fatal(err)
 	}
 	u.Release(time.Now())
-	if tr.keepFor() != time.Second {
-		t.Error(tr.keepFor())
+	if tr.keepFor(uptime()) != time.Second {
+		t.Error(tr.keepFor(uptime()))
+	}
+	tr.learn(5 * time.Second)
+	if tr.keepFor(uptime()) != time.Second {
+		t.Error("a longer time was taken over")
+	}
+	if d := tr.keepFor(uptime() + learnedFor); d != 10*time.Second {
+		t.Errorf("kept for %v when nothing has confirmed it", d)
+	}
+	tr.until.Store(0)
+	if tr.learn(5 * time.Second); tr.keepFor(uptime()) != 5*time.Second {
+		t.Error("what was forgotten is in the way")
 	}
 	tr.SetConfig(TransportConfig{KeepAlive: -1})
-	if tr.keepFor() != -1 {
-		t.Error(tr.keepFor())
+	if tr.keepFor(uptime()) != -1 {
+		t.Error(tr.keepFor(uptime()))
 	}
 	tr.Close()
 }
@@ -222,8 +257,8 @@ func TestClosesAreLearnedFrom(t *testing.T) {
 			t.Fatal("a closed connection was used")
 		}
 		tr.CloseIdle()
-		if d := tr.keepFor() - one.learned; d < 0 || d > time.Second {
-			t.Errorf("closed after %v: kept for %v", one.unused, tr.keepFor())
+		if d := tr.keepFor(uptime()) - one.learned; d < 0 || d > time.Second {
+			t.Errorf("closed after %v: kept for %v", one.unused, tr.keepFor(uptime()))
 		}
 	}
 	u := ask("/")
