@@ -25,7 +25,7 @@ func (u *Upstream) Expect(servers int, in time.Duration, now time.Time) {
 // forecast predicts how long t would wait if it joined the queue at a time: so many are served before it,
 // at the measured pace, sped up by the servers that may come. It is the least that can be expected, as
 // those of a higher priority that come later are not in it. known is false where it would not be founded:
-// before requests have shown how long they take (wait is then until a server may come), while nobody has said
+// before requests have shown how long they take (wait is then until a server may come, else 0), while nobody has said
 // how long a start takes, and for a request that waits for a server of its own. The caller holds the queue's
 // mutex.
 func (u *Upstream) forecast(t *Ticket, cfg *Config, at int64) (wait time.Duration, known bool) {
@@ -41,15 +41,15 @@ func (u *Upstream) forecast(t *Ticket, cfg *Config, at int64) (wait time.Duratio
 	u.meter.mu.Unlock()
 	turns := float64(u.queue.ahead(t)) + 0.5
 	alone := turns / rate // +Inf while nothing is busy
-	if !u.elastic.Load() {
-		return cap64(alone), rate > 0
+	hope := &outlook{}
+	if u.elastic.Load() {
+		hope = u.outlook.Load()
 	}
-	hope := u.outlook.Load()
-	if hope == nil {
+	switch {
+	case hope == nil, hope.servers == 0 && rate == 0:
 		return 0, false
-	}
-	if hope.servers == 0 {
-		return cap64(alone), rate > 0
+	case hope.servers == 0:
+		return cap64(alone), true
 	}
 	start := float64(max(hope.before-at, 0))
 	if alone <= start {

@@ -60,6 +60,30 @@ func TestOnlyColdRequestsWaitForAStart(t *testing.T) {
 	})
 }
 
+// Before any request has shown how long it takes nobody is told when to come again.
+func TestRetryAfterWhileNothingIsKnown(t *testing.T) {
+	for _, elastic := range []bool{false, true} {
+		synctest.Test(t, func(t *testing.T) {
+			cfg := DefaultConfig()
+			cfg.Queue.Size = 1
+			u := newTestUpstream(t, cfg, 1)
+			u.SetElastic(elastic)
+			u.Expect(0, 0, time.Now())
+			mustAcquire(t, u)
+			in, over := &Ticket{}, &Ticket{}
+			first := wait(u, in)
+			want(t, "the first", first.result(), "waiting")
+			want(t, "the second", wait(u, over).result(), ErrQueueFull.Error())
+			time.Sleep(cfg.Queue.usual())
+			want(t, "the first", first.result(), ErrQueueTimeout.Error())
+			if in.RetryAfter() != 0 || over.RetryAfter() != 0 {
+				t.Errorf("they are told to wait %v and %v", in.RetryAfter(), over.RetryAfter())
+			}
+			u.Close()
+		})
+	}
+}
+
 // What does not fit into the queue at zero is told when a server may be ready, before any request has shown how
 // long it takes.
 func TestRetryAfterAtZero(t *testing.T) {

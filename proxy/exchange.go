@@ -218,6 +218,7 @@ func (x *Exchange) send() error {
 			up.AllowUpgrade()
 		}
 		body := x.conn.Body()
+		body.RefuseTrailers(x.route.inRequest)
 		if !x.head.HasBody() {
 			body = nil
 		}

@@ -89,7 +89,6 @@ func parseNode(b []byte) (netip.Addr, bool) {
 func (x *Exchange) prepare() {
 	h, r := x.head, x.route
 	h.DropHopByHop()
-	x.conn.Body().RefuseTrailers(r.inRequest)
 	x.sift()
 	out := x.out[:0]
 	out = append(out, h.Method()...)
@@ -200,6 +199,9 @@ func (x *Exchange) appendForwarded(out []byte) []byte {
 	if own.host >= 0 && !plainHost(h.Value(own.host)) {
 		own.host = -1
 	}
+	if own.port >= 0 && !plainPort(h.Value(own.port)) {
+		own.port = -1
+	}
 	if x.writes("X-Forwarded-Proto") {
 		out = x.appendOwn(out, "X-Forwarded-Proto: ", own.proto, []byte(x.scheme()))
 	}
@@ -277,6 +279,16 @@ func plainHost(value []byte) bool {
 	for one := range bytes.SplitSeq(value, []byte(",")) {
 		one = bytes.TrimSpace(one)
 		if len(one) == 0 || bytes.ContainsAny(one, " \t/@\\\"<>") {
+			return false
+		}
+	}
+	return true
+}
+
+// plainPort accepts a port or a list of them.
+func plainPort(value []byte) bool {
+	for one := range bytes.SplitSeq(value, []byte(",")) {
+		if _, err := strconv.ParseUint(string(bytes.TrimSpace(one)), 10, 16); err != nil {
 			return false
 		}
 	}

@@ -122,10 +122,10 @@ func TestClientBehind(t *testing.T) {
 func TestTrustedProxyPassesNonsense(t *testing.T) {
 	g := simple(t, RouteConfig{}, echoHead)
 	g.trust("127.0.0.0/8")
-	r := g.do("GET / HTTP/1.1\nHost: x\nX-Forwarded-Proto: evil\nX-Forwarded-Host: a b\nConnection: close\n\n")
-	has(t, r.body, "X-Forwarded-Proto: http\n", "X-Forwarded-Host: x\n", "!evil", "!a b")
-	r = g.do("GET / HTTP/1.1\nHost: x\nX-Forwarded-Proto: HTTPS, http\nX-Forwarded-Host: a:1, b\nConnection: close\n\n")
-	has(t, r.body, "X-Forwarded-Proto: HTTPS, http\n", "X-Forwarded-Host: a:1, b\n")
+	r := g.do("GET / HTTP/1.1\nHost: x\nX-Forwarded-Proto: evil\nX-Forwarded-Host: a b\nX-Forwarded-Port: 1;x\nConnection: close\n\n")
+	has(t, r.body, "X-Forwarded-Proto: http\n", "X-Forwarded-Host: x\n", "X-Forwarded-Port: ", "!evil", "!a b", "!1;x")
+	r = g.do("GET / HTTP/1.1\nHost: x\nX-Forwarded-Proto: HTTPS, http\nX-Forwarded-Host: a:1, b\nX-Forwarded-Port: 443, 80\nConnection: close\n\n")
+	has(t, r.body, "X-Forwarded-Proto: HTTPS, http\n", "X-Forwarded-Host: a:1, b\n", "X-Forwarded-Port: 443, 80\n")
 }
 
 func TestOnlySluiceSaysWhySluiceAnswers(t *testing.T) {

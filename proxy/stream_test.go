@@ -50,6 +50,26 @@ func TestEventsArriveOneByOne(t *testing.T) {
 	}
 }
 
+// Who is refused before most of the upload was read is told that the connection closes; a small rest is read, and it lives on.
+func TestEarlyRefusalOfAnUpload(t *testing.T) {
+	addr := rawServer(t, func(conn net.Conn, r *bufio.Reader, _ int) {
+		if _, err := http.ReadRequest(r); err == nil {
+			_, _ = io.WriteString(conn, "HTTP/1.1 413 Content Too Large\r\nContent-Length: 2\r\n\r\nno")
+			_, _ = io.Copy(io.Discard, r)
+		}
+	})
+	g := newGateway(t, balancer.DefaultConfig(), DefaultUpstreamConfig(), one(RouteConfig{}), addr)
+	for length, closes := range map[int]bool{200_000: true, 60_000: false} {
+		c := g.dial()
+		c.send(fmt.Sprintf("POST / HTTP/1.1\nHost: x\nContent-Length: %d\n\n%s", length, strings.Repeat("x", 1000)))
+		r := c.head("POST")
+		if body, err := io.ReadAll(r.Body); r.StatusCode != 413 || string(body) != "no" || err != nil || r.Close != closes {
+			t.Errorf("%d bytes: %d %q %v, closes: %v", length, r.StatusCode, body, err, r.Close)
+		}
+		c.Close()
+	}
+}
+
 func TestInterimResponsesPass(t *testing.T) {
 	addr := rawServer(t, func(conn net.Conn, r *bufio.Reader, _ int) {
 		for {

@@ -74,7 +74,7 @@ func (c *Conn) WriteHead(head []byte, length int64) error {
 	}
 	isHead := string(c.head.Method()) == "HEAD"
 	c.bodyless = isHead || status < 200 || status == 204 || status == 304
-	c.closing = c.closing || !c.head.KeepAlive() || c.server.draining.Load() || c.bodyUnwanted()
+	c.closing = c.closing || !c.head.KeepAlive() || c.server.draining.Load() || c.bodyUnwanted(status)
 
 	declared, from, to := findLength(head)
 	keep := to > 0
@@ -138,10 +138,10 @@ func appendStatus(dst, head []byte) (out, rest []byte) {
 
 // bodyUnwanted tells that a request body was left alone, or is answered early, and is not worth reading: the connection closes after the
 // response, which can still say so.
-func (c *Conn) bodyUnwanted() bool {
+func (c *Conn) bodyUnwanted(status int) bool {
 	b := &c.body
-	if b.lent { // what is left of it would have to come while the answer goes out
-		return !c.head.chunked && c.head.length-b.read.Load() > drainLimit
+	if b.lent { // a server that answers before it has read all of it may still do so, unless it refuses the request
+		return status >= 300 && !c.head.chunked && c.head.length-b.read.Load() > drainLimit
 	}
 	if b.eof {
 		return false
