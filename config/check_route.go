@@ -339,7 +339,7 @@ func (k *checker) action(r *route, v *value) {
 				k.fail(to, "%q is no location: it is empty or has blanks or control characters", r.Redirect.To)
 			}
 			for _, name := range regexp.MustCompile(`\$\w*`).FindAllString(r.Redirect.To, -1) {
-				known := []string{"$host", "$path", "$query", "$request_uri"}
+				known := []string{"$host", "$http_host", "$path", "$query", "$request_uri"}
 				if !slices.Contains(known, name) {
 					k.failHint(to, didYouMean(name, known), "unknown variable %s", name)
 				}

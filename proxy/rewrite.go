@@ -64,13 +64,13 @@ func compileRedirect(cfg RedirectConfig) (*redirect, error) {
 			break
 		}
 		found := ""
-		for _, name := range []string{"host", "path", "query", "request_uri"} {
+		for _, name := range []string{"host", "http_host", "path", "query", "request_uri"} {
 			if strings.HasPrefix(rest[at+1:], name) {
 				found = name
 			}
 		}
 		if found == "" {
-			return nil, invalid("redirect.to", "only $host, $path, $query and $request_uri are known")
+			return nil, invalid("redirect.to", "only $host, $http_host, $path, $query and $request_uri are known")
 		}
 		r.parts = append(r.parts, rest[:at], found)
 		rest = rest[at+1+len(found):]
@@ -88,6 +88,8 @@ func (r *redirect) append(dst, host, raw, path []byte) []byte {
 		case i%2 == 0:
 			dst = append(dst, part...)
 		case part == "host":
+			dst = appendHost(dst, host)
+		case part == "http_host":
 			dst = append(dst, host...)
 		case part == "query":
 			dst = append(dst, bytes.TrimPrefix(raw[len(path):], []byte("?"))...)

@@ -252,7 +252,9 @@ func TestTarget(t *testing.T) {
 
 func TestRedirect(t *testing.T) {
 	for _, c := range []struct{ to, target, want string }{
-		{"https://$host$request_uri", "/a?b=c", "https://x:80/a?b=c"},
+		{"https://$host$request_uri", "/a?b=c", "https://x/a?b=c"},
+		{"http://$host:8080$path", "/a", "http://x:8080/a"},
+		{"http://$http_host/b", "/a", "http://x:80/b"},
 		{"https://new.test$path?from=$query", "/a?b=c", "https://new.test/a?from=b=c"},
 		{"$request_uri", "//evil.test/a", "/evil.test/a"},
 		{"$path", `/\evil.test/a`, "/evil.test/a"},
