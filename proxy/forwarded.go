@@ -102,7 +102,9 @@ func (x *Exchange) prepare() {
 		out = append(out, h.Host()...)
 		out = append(out, "\r\n"...)
 	}
+	hop := x.takeHop()
 	out = h.AppendKept(out)
+	out = append(out, hop...)
 	out = x.appendForwarded(out)
 	out = x.appendClientCert(out)
 	for i := range r.request {

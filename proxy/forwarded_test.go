@@ -178,6 +178,22 @@ func TestTrailersCannotCarryIdentity(t *testing.T) {
 	}
 }
 
+// Max-Forwards counts down for the methods that it is for, and no number is not one.
+func TestMaxForwards(t *testing.T) {
+	rec := startRecorder(t)
+	g := newGateway(t, balancer.DefaultConfig(), DefaultUpstreamConfig(), one(RouteConfig{}), rec.addr)
+	for i, row := range []struct{ method, value, want string }{
+		{"OPTIONS", "5", "4"}, {"TRACE", "1", "0"}, {"OPTIONS", "2147483647", "2147483646"},
+		{"GET", "5", "5"}, {"GET", "0", "0"}, {"OPTIONS", "-1", "-1"}, {"OPTIONS", "x", "x"}, {"OPTIONS", "99999999999", "99999999999"},
+	} {
+		g.do(fmt.Sprintf("%s /%d HTTP/1.1\nHost: x\nMax-Forwards: %s\nConnection: close\n\n", row.method, i, row.value)).wants(t, 200, "")
+		sent := rec.bytes()
+		if sent = sent[strings.Index(sent, fmt.Sprintf("%s /%d ", row.method, i)):]; strings.Count(sent, "Max-Forwards: "+row.want+"\r\n") != 1 || strings.Count(sent, "Max-Forwards") != 1 {
+			t.Errorf("%s with %s: %q", row.method, row.value, sent)
+		}
+	}
+}
+
 // A field that a route sets or removes comes neither as a trailer nor in an interim response: some servers take trailers for fields.
 func TestEditsHoldForTrailersAndInterims(t *testing.T) {
 	rec := &recorder{}

@@ -50,6 +50,11 @@ func TestAnswersOfItsOwn(t *testing.T) {
 		t.Errorf("%q %v", r.body, r.Header)
 	}
 	c.do("GET /public/%00 HTTP/1.1\nHost: h\n\n").wants(t, 400, ReasonBadRequest)
+	for _, method := range []string{"OPTIONS", "TRACE"} {
+		if r := c.do(method + " /a HTTP/1.1\nHost: h\nMax-Forwards: 0\n\n"); r.Header.Get("Allow") == "" || r.StatusCode != map[string]int{"OPTIONS": 204, "TRACE": 405}[method] {
+			t.Errorf("%s that may go no further: %d %v", method, r.StatusCode, r.Header)
+		}
+	}
 	if r := c.do("OPTIONS * HTTP/1.1\nHost: h\n\n"); r.StatusCode != http.StatusNoContent || r.Header.Get("Allow") == "" {
 		t.Errorf("OPTIONS *: %d %v", r.StatusCode, r.Header)
 	}

@@ -128,6 +128,9 @@ func (x *Exchange) match() error {
 		x.route = serverWide
 		return nil
 	}
+	if x.route = x.endsHere(); x.route != nil {
+		return nil
+	}
 	if err := x.lookup(x.conn.Listener()); err != nil {
 		return err
 	}
