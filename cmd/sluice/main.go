@@ -7,6 +7,8 @@ import (
 	"io"
 	"log/slog"
 	"os"
+	"os/exec"
+	"path/filepath"
 	"strings"
 
 	"sluice/cmd/sluice/demobackend"
@@ -137,7 +139,31 @@ func unknownDirective(directives string) string {
 	return ""
 }
 
-// executable is the path of the running binary.
+// startedFrom is where this process was started from. It is looked up before anything can change it: once the
+// binary is renamed, to put another one in its place, the system tells the new name only, and -p leaves the folder.
+var startedFrom = ownPath()
+
+// ownPath is absolute and keeps links as the command line has them, since a link may lead to another version later.
+func ownPath() string {
+	running := executable()
+	path, err := exec.LookPath(os.Args[0])
+	if err == nil {
+		path, err = filepath.Abs(path)
+	}
+	if err != nil {
+		return running
+	}
+	a, err := os.Stat(path)
+	if err != nil {
+		return running
+	}
+	if b, err := os.Stat(running); err == nil && !os.SameFile(a, b) {
+		return running // the command line names something else
+	}
+	return path
+}
+
+// executable is the path of the running binary, whatever it is called by now.
 func executable() string {
 	path, err := os.Executable()
 	if err != nil {

@@ -110,8 +110,9 @@ func (g *gateway) upgrade() (err error) {
 	return successor.Release()
 }
 
-// startSuccessor starts this binary anew with the same arguments and the files. It does not go through os/exec,
-// which would make the files blocking, and with them our own listeners, as both share one description.
+// startSuccessor starts the binary that is now where this one was started from, with the same arguments and the files.
+// It does not go through os/exec, which would make the files blocking, and with them our own listeners, as both share
+// one description.
 func startSuccessor(env []string, files []*os.File) (*os.Process, error) {
 	fds := []uintptr{0, 1, 2}
 	for _, f := range files {
@@ -123,7 +124,7 @@ func startSuccessor(env []string, files []*os.File) (*os.Process, error) {
 			return nil, err
 		}
 	}
-	path := executable()
+	path := startedFrom
 	pid, err := syscall.ForkExec(path, append([]string{path}, os.Args[1:]...), &syscall.ProcAttr{Env: env, Files: fds})
 	runtime.KeepAlive(files)
 	if err != nil {
