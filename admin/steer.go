@@ -112,7 +112,7 @@ func (s *Server) scale(ctx *fasthttp.RequestCtx, t target) *failure {
 }
 
 func (s *Server) drain(ctx *fasthttp.RequestCtx, t target) *failure {
-	return s.eachWay(ctx, t, (*balancer.Server).Drain)
+	return s.eachWay(ctx, t, (*balancer.Server).Hold)
 }
 
 func (s *Server) enable(ctx *fasthttp.RequestCtx, t target) *failure {

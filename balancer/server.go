@@ -45,6 +45,7 @@ type Server struct {
 	weight       atomic.Int64
 	backup       atomic.Bool
 	draining     atomic.Bool // asked by Drain
+	held         atomic.Bool // draining as Hold has asked
 	gone         atomic.Bool // no longer in the set
 	up           atomic.Bool // the last word of the health checks
 	ejectedUntil atomic.Int64
@@ -178,8 +179,9 @@ func (s *Server) Drain() {
 	s.upstream.changed(time.Now())
 }
 
-// Enable ends a Drain.
+// Enable ends a Drain, and a Hold.
 func (s *Server) Enable() {
+	s.held.Store(false)
 	s.draining.Store(false)
 	select { // a tell from before is no longer true
 	case <-s.idle:

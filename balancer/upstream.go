@@ -1,6 +1,7 @@
 package balancer
 
 import (
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -20,10 +21,11 @@ type Upstream struct {
 	meter    meter
 	wake     chan struct{}
 
-	setMu   sync.Mutex                     // serialises Update, Configure and Divide, and guards the functions below
+	setMu   sync.Mutex                     // serialises Update, Configure and Divide, and guards what is below
 	divide  func(id string, slots int) int // nil: all slots are ours
 	added   func(*Server) any
 	removed func(*Server)
+	holds   []Held // for the first Update
 
 	ejectMu sync.Mutex // one ejection at a time, so that their share is counted right
 }
@@ -140,6 +142,10 @@ func (u *Upstream) Update(specs []ServerSpec, now time.Time) {
 		known := s != nil && s.addr == spec.Addr
 		if !known {
 			s = newServer(u, spec)
+			if slices.Contains(u.holds, Held{spec.ID, spec.Addr}) {
+				s.held.Store(true)
+				s.draining.Store(true)
+			}
 		}
 		s.weight.Store(int64(max(spec.Weight, 1)))
 		s.backup.Store(spec.Backup)
@@ -150,6 +156,7 @@ func (u *Upstream) Update(specs []ServerSpec, now time.Time) {
 		}
 		all = append(all, s)
 	}
+	u.holds = nil
 	set := newSet(all, cfg)
 	u.set.Store(set)
 	for _, s := range old.all {

@@ -53,6 +53,7 @@ type gateway struct {
 	listeners listeners
 	inherited listeners // from an older sluice, until the first apply
 	adopted   map[string]adoption
+	orders    map[string]orders // from an older sluice, by upstream; one may come later, from labels
 	frozen    bool
 	peers     *peering // nil: this gateway is alone
 	divided   int      // among how many the rate limits of the table are divided
@@ -103,6 +104,9 @@ func (g *gateway) load() error {
 	}
 	g.mu.Lock()
 	defer g.mu.Unlock()
+	if g.cfg != nil {
+		g.orders = nil // whoever reloads does not mean upstreams of long ago
+	}
 	chosen := g.engine
 	if chosen != nil && chosen.cfg.Scaler != cfg.Engine.Scaler {
 		return admin.InvalidConfig{Err: errors.New("engine.scaler cannot change while sluice runs: start it anew")}

@@ -18,9 +18,9 @@ import (
 
 // A binary upgrade (SIGUSR2): the running sluice starts its successor from the same path, with the
 // listening sockets and the lifetime pipes of its replicas as inherited files, and a list of what is
-// what in the environment. When the successor has told, through one more pipe, that it takes
-// requests, the old one drains and ends. Connections that nobody has accepted yet stay with the
-// socket, so none is refused.
+// what, and of what an operator has ordered, in the environment. When the successor has told, through
+// one more pipe, that it takes requests, the old one drains and ends. Connections that nobody has
+// accepted yet stay with the socket, so none is refused.
 
 // envInheritance names the environment variable that carries the list.
 const envInheritance = "SLUICE_INHERITANCE"
@@ -39,6 +39,7 @@ type inheritance struct {
 	Admin      []string `json:"admin"`       // by configured address
 	MetricsAPI []string `json:"metrics_api"` // by configured address
 	Replicas   []legacy `json:"replicas"`
+	Orders     []orders `json:"orders,omitempty"`
 }
 
 // legacy is one upstream's replicas.
@@ -173,6 +174,7 @@ func (g *gateway) bequeath(files *[]*os.File) (inheritance, error) {
 		*files = append(*files, pipes...)
 		list.Replicas = append(list.Replicas, legacy{Upstream: name, Files: len(pipes), State: state})
 	}
+	list.Orders = g.ordersInForce()
 	return list, nil
 }
 
@@ -252,6 +254,10 @@ func (g *gateway) inherit() error {
 			a.files = append(a.files, take(l.Upstream+"/"+strconv.Itoa(i)))
 		}
 		g.adopted[l.Upstream] = a
+	}
+	g.orders = map[string]orders{}
+	for _, o := range list.Orders {
+		g.orders[o.Upstream] = o
 	}
 	return nil
 }

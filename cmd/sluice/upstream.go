@@ -62,6 +62,7 @@ func (u *upstream) start(g *gateway, cfg *config.Upstream) {
 		u.loop.Freeze(g.frozen)
 	}
 	g.peers.share(u)
+	g.obey(u)
 	if u.loop == nil {
 		u.ground.SetElastic(false)
 	}
