@@ -105,6 +105,13 @@ func (l *Loop) Pin(n int, until time.Time) {
 	l.nudge()
 }
 
+// Pinned is what Pin was last called with; on is false when it is over or taken back.
+func (l *Loop) Pinned() (n int, until time.Time, on bool) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.pin.n, l.pin.until, l.pin.on
+}
+
 // Unpin lets the load decide again.
 func (l *Loop) Unpin() {
 	l.mu.Lock()

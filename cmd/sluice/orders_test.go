@@ -9,6 +9,8 @@ import (
 	"sync/atomic"
 	"testing"
 	"time"
+
+	"sluice/admin"
 )
 
 // TestUpgradeKeepsDrainedServers: what an operator has drained gets no request from the successor either, until it is
@@ -71,6 +73,61 @@ func (u upstreamStatus) state(addr string) string {
 		}
 	}
 	return ""
+}
+
+// TestUpgradeKeepsPins: a pinned number of replicas stays, for what is left of its time.
+func TestUpgradeKeepsPins(t *testing.T) {
+	t.Parallel()
+	s := start(t, demo(`"--service-time", "1ms"`, `scale = { min = 1, max = 4, cooldown_down = "1s" }`))
+	s.waitReplicas("demo", 1, 10*time.Second)
+	pin := func(body string) {
+		t.Helper()
+		if code, said, err := fetchPost(s.admin+"/api/v1/upstreams/demo/scale", body); code != http.StatusOK {
+			t.Fatalf("scale: %d, %v %s", code, err, said)
+		}
+	}
+	pin(`{"replicas": 3, "for": "1h"}`)
+	over := time.Now().Add(time.Hour)
+	s.waitReplicas("demo", 3, 10*time.Second)
+	for range 2 {
+		s.upgrade()
+		within(t, 10*time.Second, "pinned for the rest of the hour", func() bool {
+			on, until := s.pinned("demo")
+			return on && until != nil && until.Sub(over).Abs() < 5*time.Second
+		})
+	}
+	s.waitReplicas("demo", 3, 10*time.Second)
+
+	pin(`{"replicas": 2}`)
+	s.upgrade()
+	within(t, 10*time.Second, "pinned without an end", func() bool { on, until := s.pinned("demo"); return on && until == nil })
+	s.waitReplicas("demo", 2, 10*time.Second)
+
+	pin(`{"replicas": "auto"}`)
+	s.upgrade()
+	within(t, 10*time.Second, "the first decision", func() bool { return s.upstream("demo").Reason != "not decided yet" })
+	if on, _ := s.pinned("demo"); on {
+		t.Error("pinned again")
+	}
+}
+
+// pinned tells of the upstream's pin; until is nil for one without an end.
+func (s *running) pinned(upstream string) (on bool, until *time.Time) {
+	s.t.Helper()
+	_, body, err := fetch(s.admin + "/api/v1/status")
+	var st admin.Status
+	if err == nil {
+		err = json.Unmarshal([]byte(body), &st)
+	}
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	for _, u := range st.Upstreams {
+		if u.Name == upstream {
+			return u.Pinned, u.PinnedUntil
+		}
+	}
+	return false, nil
 }
 
 // TestInheritanceOfAnotherVersion: an older sluice tells of no orders, a newer one of what is not known here.
