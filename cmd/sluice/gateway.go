@@ -57,6 +57,7 @@ type gateway struct {
 	frozen    bool
 	peers     *peering // nil: this gateway is alone
 	divided   int      // among how many the rate limits of the table are divided
+	pid       *pidFile
 	closed    bool
 
 	predecessor    *os.File // to tell that this sluice takes requests; nil without one
@@ -196,7 +197,9 @@ func (g *gateway) apply(cfg *config.Config) error {
 	if err != nil {
 		return err
 	}
+	var pid *pidFile
 	undo := func(err error) error {
+		pid.giveWay(g.pid)
 		for addr, ln := range fresh {
 			closeListener(addr, ln)
 		}
@@ -225,6 +228,9 @@ func (g *gateway) apply(cfg *config.Config) error {
 	}
 	acme, err := g.acme.Prepare(cfg.ACME)
 	if err != nil {
+		return undo(err)
+	}
+	if pid, err = g.preparePID(cfg.PID); err != nil {
 		return undo(err)
 	}
 	access, err := g.logs.configure(cfg.Log, g.errorLog)
@@ -274,7 +280,8 @@ func (g *gateway) apply(cfg *config.Config) error {
 		}
 	}
 	metricsAPI.Commit(g.shownUpstreams())
-	g.cfg = cfg
+	g.pid.giveWay(pid)
+	g.cfg, g.pid = cfg, pid
 	for addr, ln := range g.inherited {
 		if g.listeners[addr] == nil {
 			closeListener(addr, ln)

@@ -10,6 +10,8 @@ import (
 	"strings"
 	"syscall"
 	"time"
+
+	"sluice/config"
 )
 
 // pidFile tells where a sluice runs. It is locked (flock) for as long as its process lives, however that ends: so
@@ -117,6 +119,51 @@ func (p *pidFile) Release() {
 		_ = os.Remove(p.path)
 	}
 	_ = p.file.Close()
+}
+
+// giveWay releases the file, unless next is the same one.
+func (p *pidFile) giveWay(next *pidFile) {
+	if p != nil && (next == nil || next.file != p.file) {
+		p.Release()
+	}
+}
+
+// takePID claims the first pid file. It comes last in a start: a successor that fails before has not taken its predecessor's.
+func (g *gateway) takePID() (err error) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if g.pid == nil { // no reload was faster
+		g.pid, err = g.claimPID(g.cfg.PID, g.predecessorPID)
+	}
+	return err
+}
+
+// preparePID claims the pid file of a reload beside the present one, or gives that one where it stays. The caller holds mu.
+func (g *gateway) preparePID(path string) (*pidFile, error) {
+	switch {
+	case g.cfg == nil || g.cfg.PID == path:
+		return g.pid, nil
+	case g.pid != nil && samePath(g.pid.file, path): // the same one by another path
+		return &pidFile{path, g.pid.file}, nil
+	}
+	return g.claimPID(path, 0)
+}
+
+// claimPID is the function of that name, but the default's folder need not be there: an image FROM scratch has none.
+func (g *gateway) claimPID(path string, predecessor int) (*pidFile, error) {
+	p, err := claimPID(path, predecessor)
+	if errors.Is(err, os.ErrNotExist) && path == config.Default().PID {
+		g.log.Warn("no pid file", "why", err)
+		return nil, nil
+	}
+	return p, err
+}
+
+// releasePID removes the pid file at the end.
+func (g *gateway) releasePID() {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	g.pid.Release()
 }
 
 // livePID is the pid of the sluice that holds the file.

@@ -3,14 +3,12 @@ package main
 import (
 	"context"
 	"errors"
-	"io/fs"
 	"os"
 	"os/signal"
 	"syscall"
 	"time"
 
 	"sluice/admin"
-	"sluice/config"
 	"sluice/proxy/http1"
 )
 
@@ -41,17 +39,12 @@ func cmdRun(_ context.Context, env Env, args []string) int {
 		}
 		return env.fail(exitFailed, "%v", err)
 	}
-	cfg, engine := g.inForce()
-	pid, err := claimPID(cfg.PID, g.predecessorPID)
-	if errors.Is(err, fs.ErrNotExist) && cfg.PID == config.Default().PID { // an image FROM scratch has no such folder
-		g.log.Warn("no pid file", "why", err)
-		err = nil
-	}
-	if err != nil {
+	if err := g.takePID(); err != nil {
 		g.close(context.Background())
 		return env.fail(exitFailed, "%v", err)
 	}
-	defer pid.Release()
+	defer g.releasePID()
+	cfg, engine := g.inForce()
 	g.remember(func(now *admin.Running) { now.Config.Generation, now.Config.LoadedAt = 1, time.Now() })
 	g.refuse("")
 	notifyReady()
