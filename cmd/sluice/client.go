@@ -65,6 +65,14 @@ func findContact(path string) contact {
 	return c
 }
 
+// livePID is the pid of the running sluice. --admin does not tell the pid file.
+func (c contact) livePID() (int, error) {
+	if c.lost {
+		return 0, fmt.Errorf("which sluice is meant cannot be read from its configuration: %w", c.err)
+	}
+	return livePID(c.pid)
+}
+
 // contactKeys are what is needed of a configuration to reach the sluice that runs it.
 type contactKeys struct {
 	PID            string `toml:"pid"`
@@ -119,8 +127,11 @@ func (f *clientFlags) register(fs *flag.FlagSet) {
 func (f *clientFlags) contact(env Env) (contact, error) {
 	path, named := configFile(env, f.file)
 	c := findContact(path)
-	if named && errors.Is(c.err, fs.ErrNotExist) && f.addr == "" {
-		return c, c.err
+	if named && errors.Is(c.err, fs.ErrNotExist) {
+		if f.addr == "" {
+			return c, c.err
+		}
+		c.lost = true
 	}
 	if c.lost && f.addr == "" {
 		return c, fmt.Errorf("which sluice is meant cannot be read from its configuration, name it with --admin: %w", c.err)

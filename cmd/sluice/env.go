@@ -7,12 +7,14 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"path/filepath"
 )
 
 // Env is what a command sees of the world.
 type Env struct {
 	Stdout, Stderr io.Writer
 	Getenv         func(string) string
+	prefix         string // the folder of -p, from the root; "" without
 }
 
 func osEnv() Env { return Env{Stdout: os.Stdout, Stderr: os.Stderr, Getenv: os.Getenv} }
@@ -41,8 +43,8 @@ var clientCommands = map[string]command{
 	"version":     cmdVersion,
 }
 
-// configFile is the configuration that is meant: the flag -c, else $SLUICE_CONFIG, else config.toml. named is
-// false when it is only the default, which need not exist for every command.
+// configFile is the configuration that is meant: the flag -c, else $SLUICE_CONFIG, else config.toml, in the folder
+// of -p. named is false when no flag or variable tells it: then it need not exist for every command.
 func configFile(env Env, flag string) (path string, named bool) {
 	if flag != "" {
 		return flag, true
@@ -50,7 +52,7 @@ func configFile(env Env, flag string) (path string, named bool) {
 	if path := env.Getenv("SLUICE_CONFIG"); path != "" {
 		return path, true
 	}
-	return "config.toml", false
+	return filepath.Join(env.prefix, "config.toml"), env.prefix != ""
 }
 
 // fail tells what went wrong in one line, or as many as the error has.

@@ -39,7 +39,7 @@ signals of a running sluice, also by -s reload|quit|stop|reopen
 
 // sluice runs one command and returns its exit code.
 func sluice(ctx context.Context, env Env, args []string) int {
-	args, code, done := nginxHabits(ctx, env, args)
+	args, code, done := nginxHabits(ctx, &env, args)
 	if done {
 		return code
 	}
@@ -71,7 +71,7 @@ func sluice(ctx context.Context, env Env, args []string) int {
 
 // nginxHabits does what nginx's own flags ask for, which stand in any order, also behind run: -p changes
 // the folder and -g is taken apart; then -t, -T, -s, -v, -V and -h do their work, or the rest goes on.
-func nginxHabits(ctx context.Context, env Env, args []string) (rest []string, code int, done bool) {
+func nginxHabits(ctx context.Context, env *Env, args []string) (rest []string, code int, done bool) {
 	if len(args) > 0 && args[0] == "run" {
 		rest, args = args[:1:1], args[1:]
 	} else if len(args) > 0 && !strings.HasPrefix(args[0], "-") {
@@ -88,14 +88,14 @@ func nginxHabits(ctx context.Context, env Env, args []string) (rest []string, co
 		}
 		switch strings.TrimPrefix(flag, "-") {
 		case "-t", "t":
-			instead = func(args []string) int { return cmdCheck(ctx, env, args) }
+			instead = func(args []string) int { return cmdCheck(ctx, *env, args) }
 		case "-T", "T":
-			instead = func(args []string) int { return cmdCheck(ctx, env, append([]string{"-T"}, args...)) }
+			instead = func(args []string) int { return cmdCheck(ctx, *env, append([]string{"-T"}, args...)) }
 		case "-s", "s":
-			instead = func(args []string) int { return cmdSignal(ctx, env, args) }
+			instead = func(args []string) int { return cmdSignal(ctx, *env, args) }
 			rest = append(rest, flag)
 		case "-v", "v", "-V", "V", "-version", "version":
-			instead = func([]string) int { return cmdVersion(ctx, env, nil) }
+			instead = func([]string) int { return cmdVersion(ctx, *env, nil) }
 		case "-h", "h", "-help", "help", "?":
 			if named > 0 { // run tells its own
 				rest = append(rest, flag)
@@ -108,7 +108,11 @@ func nginxHabits(ctx context.Context, env Env, args []string) (rest []string, co
 				return nil, env.fail(exitUsage, "-p needs a folder"), true
 			}
 			args = args[1:]
-			if err := os.Chdir(value); err != nil {
+			err := os.Chdir(value)
+			if err == nil {
+				env.prefix, err = os.Getwd()
+			}
+			if err != nil {
 				return nil, env.fail(exitUsage, "-p: %v", err), true
 			}
 		case "-g", "g":

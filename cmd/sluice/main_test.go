@@ -1,9 +1,14 @@
 package main
 
 import (
+	"context"
 	"os"
 	"path/filepath"
+	"slices"
 	"testing"
+	"time"
+
+	"sluice/config"
 )
 
 // nginx's flags stand in any order, with or without the word run.
@@ -39,5 +44,47 @@ func TestNginxHabits(t *testing.T) {
 		if t.Failed() {
 			t.Fatalf("sluice %q: %+v", row.args, o)
 		}
+	}
+}
+
+// A configuration that was named and is not there must not lead to the sluice with the default pid file.
+func TestSignalsNeedTheNamedConfiguration(t *testing.T) {
+	t.Setenv("XDG_RUNTIME_DIR", t.TempDir())
+	pid, said, _ := other(t, config.Default().PID)
+	if said != "claimed" {
+		t.Fatal(said)
+	}
+	folder, missing := t.TempDir(), filepath.Join(t.TempDir(), "none.toml")
+	alone := must(t, func() (string, error) { return filepath.EvalSymlinks(folder) })
+	free := nobody(t)
+	for _, row := range []struct {
+		args []string
+		file string
+	}{
+		{[]string{"-c", missing}, missing},
+		{[]string{"-c", missing, "--admin", free}, missing},
+		{[]string{"-p", folder}, filepath.Join(alone, "config.toml")},
+		{[]string{"-p", folder, "-c", "none.toml"}, "none.toml"},
+		{[]string{"-p", folder, "--admin", "off"}, filepath.Join(alone, "config.toml")},
+	} {
+		for _, name := range []string{"reload", "quit", "stop", "reopen"} {
+			t.Chdir(t.TempDir())
+			words := row.file + ": no such file"
+			if name == "reload" && slices.Contains(row.args, free) { // --admin is enough to ask
+				words = "no sluice answers on " + free
+			}
+			invoke(sluice, nil, append([]string{"-s", name}, row.args...)...).is(t, exitFailed, words)
+			if now, err := livePID(config.Default().PID); err != nil || now != pid {
+				t.Fatalf("-s %s %q: the wrong sluice was told: %d, %v", name, row.args, now, err)
+			}
+		}
+	}
+	invoke(sluice, nil, "-p", folder, "status").is(t, exitFailed, "config.toml: no such file")
+	t.Chdir(t.TempDir())
+	invoke(sluice, nil, "-s", "reopen").is(t, exitOK)
+	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+	defer cancel()
+	if !gone(config.Default().PID, pid, ctx.Done()) {
+		t.Error("without -c and -p the default pid file tells the sluice")
 	}
 }

@@ -51,7 +51,7 @@ func reload(ctx context.Context, env Env, f clientFlags) int {
 			return env.fail(exitFailed, "%v", err)
 		}
 	}
-	pid, err := livePID(at.pid)
+	pid, err := at.livePID()
 	if err == nil {
 		err = syscall.Kill(pid, syscall.SIGHUP)
 	}

@@ -34,13 +34,10 @@ func cmdSignal(ctx context.Context, env Env, args []string) int {
 		return fs.misused("%q is not reload, quit, stop or reopen", *what)
 	}
 	at, err := f.contact(env)
-	if err == nil && at.lost { // --admin does not tell the pid file
-		err = fmt.Errorf("which sluice is meant cannot be read from its configuration: %w", at.err)
-	}
 	if err != nil {
 		return env.fail(exitFailed, "%v", err)
 	}
-	pid, err := livePID(at.pid)
+	pid, err := at.livePID()
 	if err == nil {
 		err = syscall.Kill(pid, sig)
 	}
