@@ -1,10 +1,14 @@
 package config
 
 import (
+	"errors"
 	"fmt"
+	"io/fs"
+	"os"
 	"path/filepath"
 	"slices"
 	"strings"
+	"syscall"
 	"time"
 
 	"sluice/proxy/http1"
@@ -15,7 +19,7 @@ import (
 type checker struct {
 	*report
 	c      *Config
-	serves bool // clients, so that the files of [tls] must be there
+	serves bool // clients, so that the files of [tls] must be there, and the folders that it writes to
 }
 
 func (k *checker) config(root *value) {
@@ -28,6 +32,9 @@ func (k *checker) config(root *value) {
 	k.atLeast(root.get("shutdown_delay"), c.ShutdownDelay, 0)
 	k.atLeast(root.get("drain_timeout"), c.DrainTimeout, 0)
 	k.filled(root.get("pid"), c.PID, `a file, or "off" for none`)
+	if c.PID != "off" && c.PID != Default().PID { // run does without the default's folder
+		k.writable(root.get("pid"), c.PID)
+	}
 
 	client := root.get("client")
 	if client != nil {
@@ -37,6 +44,7 @@ func (k *checker) config(root *value) {
 	}
 	k.oneOf(root.get("log", "access"), c.Log.Access, "json", "combined", "logfmt", "off")
 	k.oneOf(root.get("log", "level"), c.Log.Level, "debug", "info", "warn", "error")
+	k.writable(root.get("log", "file"), c.Log.File)
 	k.oneOf(root.get("engine", "kind"), c.Engine.Kind, "auto", "none", "docker", "swarm", "kubernetes")
 	k.namespace(root.get("engine", "namespace"), c.Engine.Namespace)
 	k.socket(root.get("engine", "socket"), c.Engine.Socket)
@@ -281,6 +289,28 @@ func (k *checker) oneOf(at *value, s string, words ...string) {
 func (k *checker) filled(at *value, s, what string) {
 	if at != nil && s == "" {
 		k.fail(at, "it is empty: %s is wanted", what)
+	}
+}
+
+// writable checks what a start would find out too late to say where: that a file to write can stand where it is said to.
+// What this user may not look at is no mistake: another one may run sluice.
+func (k *checker) writable(at *value, file string) {
+	if at == nil || !at.sound() || file == "" || !k.serves {
+		return
+	}
+	folder := filepath.Dir(file)
+	switch info, err := os.Stat(folder); {
+	case errors.Is(err, fs.ErrPermission):
+	case errors.Is(err, fs.ErrNotExist):
+		k.fail(at, "%s: there is no folder %s", file, folder)
+	case errors.Is(err, syscall.ENOTDIR), err == nil && !info.IsDir():
+		k.fail(at, "%s: %s is no folder", file, folder)
+	case err != nil:
+		k.fail(at, "%s: %s", file, err)
+	default:
+		if info, err := os.Stat(file); err == nil && info.IsDir() {
+			k.fail(at, "%s: it is a folder", file)
+		}
 	}
 }
 

@@ -37,7 +37,7 @@ func (l *logFile) open(path string) error {
 	if path != "" {
 		var err error
 		if file, err = os.OpenFile(path, os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o640); err != nil {
-			return fmt.Errorf("log.file: %w", err)
+			return err
 		}
 	}
 	l.mu.Lock()
@@ -83,14 +83,15 @@ func (l *logs) configure(cfg proxy.LogConfig, errorLog string) (*proxy.AccessLog
 	if l.cfg.Access != cfg.Access || l.cfg.File != cfg.File {
 		var err error
 		if access, err = proxy.OpenAccessLog(cfg.Access, cfg.File); err != nil {
-			return nil, fmt.Errorf("log.access: %w", err)
+			return nil, fmt.Errorf("log.file: %w", err) // the format is one that config knows
 		}
 	}
+	flag := "-e"
 	if errorLog == "" || errorLog == "stderr" {
-		errorLog = cfg.File
+		flag, errorLog = "log.file", cfg.File
 	}
 	if err := l.own.open(errorLog); err != nil {
-		return nil, err
+		return nil, fmt.Errorf("%s: %w", flag, err)
 	}
 	if old := l.access; old != nil && old != access {
 		time.AfterFunc(time.Minute, func() { _ = old.Close() }) // requests under way still write to it
