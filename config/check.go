@@ -293,25 +293,33 @@ func (k *checker) filled(at *value, s, what string) {
 }
 
 // writable checks what a start would find out too late to say where: that a file to write can stand where it is said to.
-// What this user may not look at is no mistake: another one may run sluice.
 func (k *checker) writable(at *value, file string) {
 	if at == nil || !at.sound() || file == "" || !k.serves {
 		return
 	}
+	if err := Writable(file); err != nil {
+		k.fail(at, "%s", err)
+	}
+}
+
+// Writable says why a file of that name could not be made; nil when it can, as far as that is known without making it.
+// What this user may not look at is no mistake: another one may run sluice.
+func Writable(file string) error {
 	folder := filepath.Dir(file)
 	switch info, err := os.Stat(folder); {
 	case errors.Is(err, fs.ErrPermission):
+		return nil
 	case errors.Is(err, fs.ErrNotExist):
-		k.fail(at, "%s: there is no folder %s", file, folder)
+		return fmt.Errorf("%s: there is no folder %s", file, folder)
 	case errors.Is(err, syscall.ENOTDIR), err == nil && !info.IsDir():
-		k.fail(at, "%s: %s is no folder", file, folder)
+		return fmt.Errorf("%s: %s is no folder", file, folder)
 	case err != nil:
-		k.fail(at, "%s: %s", file, err)
-	default:
-		if info, err := os.Stat(file); err == nil && info.IsDir() {
-			k.fail(at, "%s: it is a folder", file)
-		}
+		return fmt.Errorf("%s: %w", file, err)
 	}
+	if info, err := os.Stat(file); err == nil && info.IsDir() {
+		return fmt.Errorf("%s: it is a folder", file)
+	}
+	return nil
 }
 
 // list checks each element of a list of texts, and that none stands twice.

@@ -10,9 +10,10 @@ import (
 // cmdCheck validates the configuration: exit 0 or 3, with every error and its position. With -T it
 // also prints the effective configuration.
 func cmdCheck(_ context.Context, env Env, args []string) int {
-	fs := newFlags(env, "check", "[-c FILE] [-T]")
+	fs := newFlags(env, "check", "[-c FILE] [-p PREFIX] [-e ERRORLOG] [-g DIRECTIVES] [-T] [-q]")
 	file := fs.String("c", "", "configuration `file`")
 	dump := fs.Bool("T", false, "print the effective configuration")
+	errorLog := fs.String("e", "", "error log `FILE` of the run that is meant; nothing is written to it")
 	quiet := fs.Bool("q", false, "print nothing when it is valid")
 	if code, done := parseFlags(fs, args); done {
 		return code
@@ -27,6 +28,11 @@ func cmdCheck(_ context.Context, env Env, args []string) int {
 			return env.invalid(err)
 		}
 		return env.fail(exitFailed, "%v", err)
+	}
+	if *errorLog != "" && *errorLog != "stderr" {
+		if err := config.Writable(*errorLog); err != nil {
+			return env.fail(exitFailed, "-e: %v", err)
+		}
 	}
 	if *dump {
 		_, _ = env.Stdout.Write(cfg.Dump())

@@ -22,7 +22,7 @@ const usage = `usage: sluice [run] [-c FILE] [-p PREFIX] [-e ERRORLOG] [-g DIREC
 
 commands
   run              run in the foreground (the default)
-  check            validate the configuration; also -t, and -T to print it
+  check            validate the configuration; also -t, -T to print it, -q to say nothing when it is valid
   status           what is running: upstreams, servers, replicas, queues
   scale            pin the number of replicas of an upstream, or give it back to the scaler
   drain, enable    take a server out of use, and back
@@ -69,10 +69,10 @@ func sluice(ctx context.Context, env Env, args []string) int {
 	return exitUsage
 }
 
-// nginxHabits does what nginx's own flags ask for, which stand in any order, also behind run: -p changes
+// nginxHabits does what nginx's own flags ask for, which stand in any order, also behind run and check: -p changes
 // the folder and -g is taken apart; then -t, -T, -s, -v, -V and -h do their work, or the rest goes on.
 func nginxHabits(ctx context.Context, env *Env, args []string) (rest []string, code int, done bool) {
-	if len(args) > 0 && args[0] == "run" {
+	if len(args) > 0 && (args[0] == "run" || args[0] == "check") {
 		rest, args = args[:1:1], args[1:]
 	} else if len(args) > 0 && !strings.HasPrefix(args[0], "-") {
 		return args, 0, false
@@ -82,28 +82,35 @@ func nginxHabits(ctx context.Context, env *Env, args []string) (rest []string, c
 	for len(args) > 0 {
 		flag := args[0]
 		args = args[1:]
+		if letters, ok := strings.CutPrefix(flag, "-"); ok && len(letters) > 1 && strings.Trim(letters, "?hqtTvV") == "" { // -tq is -t -q
+			for _, letter := range letters {
+				args = append([]string{"-" + string(letter)}, args...)
+			}
+			continue
+		}
 		value, given := "", len(args) > 0
 		if given {
 			value = args[0]
 		}
-		switch strings.TrimPrefix(flag, "-") {
-		case "-t", "t":
+		switch flag {
+		case "-t", "--t":
 			instead = func(args []string) int { return cmdCheck(ctx, *env, args) }
-		case "-T", "T":
-			instead = func(args []string) int { return cmdCheck(ctx, *env, append([]string{"-T"}, args...)) }
-		case "-s", "s":
+		case "-T", "--T":
+			instead = func(args []string) int { return cmdCheck(ctx, *env, args) }
+			rest = append(rest, flag)
+		case "-s", "--s":
 			instead = func(args []string) int { return cmdSignal(ctx, *env, args) }
 			rest = append(rest, flag)
-		case "-v", "v", "-V", "V", "-version", "version":
+		case "-v", "--v", "-V", "--V", "-version", "--version":
 			instead = func([]string) int { return cmdVersion(ctx, *env, nil) }
-		case "-h", "h", "-help", "help", "?":
-			if named > 0 { // run tells its own
+		case "-h", "--h", "-help", "--help", "-?":
+			if named > 0 { // run and check tell their own
 				rest = append(rest, flag)
 				continue
 			}
 			fmt.Fprint(env.Stdout, usage)
 			return nil, exitOK, true
-		case "-p", "p":
+		case "-p", "--p":
 			if !given {
 				return nil, env.fail(exitUsage, "-p needs a folder"), true
 			}
@@ -115,7 +122,7 @@ func nginxHabits(ctx context.Context, env *Env, args []string) (rest []string, c
 			if err != nil {
 				return nil, env.fail(exitUsage, "-p: %v", err), true
 			}
-		case "-g", "g":
+		case "-g", "--g":
 			if !given {
 				return nil, env.fail(exitUsage, "-g needs directives"), true
 			}

@@ -27,6 +27,15 @@ func TestNginxHabits(t *testing.T) {
 		{[]string{"-c", "own.toml", "-t", "-g", "daemon off;", "-p", folder}, exitOK, "own.toml is valid"},
 		{[]string{"run", "-p", folder, "-c", "own.toml", "-T"}, exitOK, "127.0.0.1:8081"},
 		{[]string{"run", "-p", folder, "-c", "none.toml"}, exitFailed, "none.toml"},
+		{[]string{"-t", "-e", "error.log", "-c", "own.toml", "-p", folder}, exitOK, "own.toml is valid"},
+		{[]string{"check", "-p", folder, "-c", "own.toml", "-g", "daemon off;", "-e", "stderr"}, exitOK, "own.toml is valid"},
+		{[]string{"-t", "-e", filepath.Join("none", "error.log"), "-c", "own.toml", "-p", folder}, exitFailed, "-e: none/error.log: there is no folder none"},
+		{[]string{"-t", "-g", "nonsense on;"}, exitUsage, "nonsense on"},
+		{[]string{"-t", "-q", "-p", folder, "-c", "none.toml"}, exitFailed, "none.toml"},
+		{[]string{"-T", "-t", "-c", "own.toml", "-p", folder}, exitOK, "127.0.0.1:8081"},
+		{[]string{"-tc", "own.toml"}, exitUsage, "-tc"},
+		{[]string{"-c", "t", "-p", folder}, exitFailed, "open t: no such file"},
+		{[]string{"check", "-h"}, exitOK, "usage: sluice check"},
 		{[]string{"run", "--help"}, exitOK, "usage: sluice run"},
 		{[]string{"-h"}, exitOK, "commands"},
 		{[]string{"-c", "own.toml", "-v"}, exitOK, "sluice "},
@@ -44,6 +53,15 @@ func TestNginxHabits(t *testing.T) {
 		if t.Failed() {
 			t.Fatalf("sluice %q: %+v", row.args, o)
 		}
+	}
+	for _, quiet := range [][]string{{"-t", "-q"}, {"-q", "-t"}, {"-tq"}, {"-qt"}, {"check", "-q"}, {"-t", "-q", "-e", "error.log", "-g", "daemon off;"}} {
+		t.Chdir(t.TempDir())
+		if o := invoke(sluice, nil, append(quiet, "-p", folder, "-c", "own.toml")...); o != (outcome{}) {
+			t.Errorf("sluice %q: %+v", quiet, o)
+		}
+	}
+	if _, err := os.Stat(filepath.Join(folder, "error.log")); err == nil {
+		t.Error("a check has made the error log")
 	}
 }
 
