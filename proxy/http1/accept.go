@@ -172,8 +172,9 @@ func refuse(nc net.Conn, encrypted bool) {
 		_ = nc.Close()
 		return
 	}
-	_ = nc.SetDeadline(time.Now().Add(acceptPauseMin))
+	_ = nc.SetWriteDeadline(time.Now().Add(time.Second)) // a new connection takes that much at once: a shorter time only runs out where it is busy here
 	_, _ = nc.Write(refusal)
+	_ = nc.SetReadDeadline(time.Now().Add(acceptPauseMin))
 	if half, ok := nc.(interface{ CloseWrite() error }); ok && half.CloseWrite() == nil {
 		var request [2048]byte
 		_, _ = nc.Read(request[:]) // unread bytes would turn the close into a reset that takes the answer away
