@@ -62,10 +62,12 @@ type gateway struct {
 
 	predecessor    *os.File // to tell that this sluice takes requests; nil without one
 	predecessorPID int
-	handedOver     bool     // a successor has taken over
-	stopTLS        func()   // ends followCertificates; nil before
-	uncertified    []string // hosts without a certificate, as they were logged
+	successor      *os.Process // that has taken over; nil: none
+	stopTLS        func()      // ends followCertificates; nil before
+	uncertified    []string    // hosts without a certificate, as they were logged
 
+	reloads atomic.Uint64 // that were asked for
+	bequest atomic.Uint64 // of them, those before the successor was started
 	running atomic.Pointer[admin.Running]
 	notYet  atomic.Pointer[string] // why it takes no requests; nil when it does
 }
@@ -294,6 +296,7 @@ func (g *gateway) apply(cfg *config.Config) error {
 // Reload reads the configuration again. On an error the running one is untouched, and the error says
 // why.
 func (g *gateway) Reload(context.Context) error {
+	g.reloads.Add(1)
 	notifyReloading()
 	defer notifyReady()
 	err := g.load()
@@ -317,12 +320,8 @@ func (g *gateway) Reload(context.Context) error {
 
 // drain takes no new connections any more and waits for the requests in flight until ctx ends.
 func (g *gateway) drain(ctx context.Context) error {
-	if g.handedOver { // the successor accepts on the same sockets
-		g.mu.Lock()
-		for _, ln := range g.listeners {
-			ln.Close()
-		}
-		g.mu.Unlock()
+	if g.successor != nil {
+		g.leaveListeners()
 	}
 	err := g.http.Shutdown(ctx)
 	g.serving.Wait()

@@ -14,6 +14,9 @@ func notifyReady() {
 	_, _ = daemon.SdNotify(false, fmt.Sprintf("%s\nMAINPID=%d", daemon.SdNotifyReady, os.Getpid()))
 }
 
+// notifyMain names another main process.
+func notifyMain(pid int) { _, _ = daemon.SdNotify(false, fmt.Sprintf("MAINPID=%d", pid)) }
+
 func notifyStopping() { _, _ = daemon.SdNotify(false, daemon.SdNotifyStopping) }
 
 // notifyReloading begins a reload, which notifyReady ends. systemd wants to know when, by the clock

@@ -53,30 +53,57 @@ func cmdRun(_ context.Context, env Env, args []string) int {
 	return g.serveSignals(signals)
 }
 
-// serveSignals does what signals ask for until one ends the gateway, and returns the exit code.
+// serveSignals does what signals ask for until one ends the gateway, or a successor has taken over, and returns the exit
+// code.
 func (g *gateway) serveSignals(signals chan os.Signal) int {
-	for sig := range signals {
-		switch sig {
-		case syscall.SIGHUP:
-			_ = g.Reload(context.Background()) // it logs and tells in the status
-		case syscall.SIGUSR1:
-			if err := g.logs.reopen(); err != nil {
-				g.log.Error("the log could not be opened again, the old file stays", "error", err)
-			}
-		case syscall.SIGUSR2:
-			if err := g.upgrade(); err != nil {
-				g.log.Error("upgrade refused, this process goes on", "error", err)
+	var upgrade *succession // nil: none is under way
+	for {
+		select {
+		case end := <-upgrade.ended():
+			upgrade = nil
+			if end.err != nil {
+				g.log.Error("upgrade refused, this process goes on", "error", end.err)
 				continue
 			}
+			g.succeed(end.successor)
 			return g.shutdown(signals, 0)
-		case syscall.SIGQUIT:
-			return g.shutdown(signals, 0)
-		default:
-			cfg, _ := g.inForce()
-			return g.shutdown(signals, cfg.ShutdownDelay)
+		case sig := <-signals:
+			switch sig {
+			case syscall.SIGHUP:
+				_ = g.Reload(context.Background()) // it logs and tells in the status
+			case syscall.SIGUSR1:
+				if err := g.logs.reopen(); err != nil {
+					g.log.Error("the log could not be opened again, the old file stays", "error", err)
+				}
+			case syscall.SIGUSR2:
+				if upgrade != nil {
+					g.log.Warn("an upgrade is under way, the signal is ignored")
+					continue
+				}
+				upgrade = g.beginUpgrade()
+			default:
+				return g.end(signals, sig, upgrade)
+			}
 		}
 	}
-	return exitFailed
+}
+
+// end shuts down as TERM, INT or QUIT ask, when an upgrade that is under way has ended.
+func (g *gateway) end(signals chan os.Signal, sig os.Signal, upgrade *succession) int {
+	if upgrade != nil {
+		upgrade.giveUp()
+		end := <-upgrade.outcome
+		if end.err == nil { // it was ready before that
+			g.succeed(end.successor)
+			return g.shutdown(signals, 0)
+		}
+		g.log.Warn("upgrade given up, this process ends", "error", end.err)
+	}
+	if sig == syscall.SIGQUIT {
+		return g.shutdown(signals, 0)
+	}
+	cfg, _ := g.inForce()
+	return g.shutdown(signals, cfg.ShutdownDelay)
 }
 
 // shutdown ends the gateway in order: not ready any more, new work still taken for delay, then the
@@ -84,7 +111,7 @@ func (g *gateway) serveSignals(signals chan os.Signal) int {
 func (g *gateway) shutdown(signals chan os.Signal, delay time.Duration) int {
 	g.refuse("shutting down")
 	g.peers.resign()
-	if g.handedOver { // the successor answers on the same sockets, and reports to the service manager
+	if g.successor != nil { // the successor answers on the same sockets, and reports to the service manager
 		_ = g.admin.Shutdown(context.Background())
 		g.metricsAPI.Close(context.Background())
 	} else {

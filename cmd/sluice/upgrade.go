@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -55,11 +56,64 @@ type adoption struct {
 	files []*os.File
 }
 
-// upgrade starts the successor and waits until it is ready. On an error this process goes on as if
-// nothing had been.
-func (g *gateway) upgrade() (err error) {
+// succession is an upgrade that is under way.
+type succession struct {
+	giveUp  context.CancelFunc // ends the waiting, and with it the successor
+	outcome chan handover      // gets one
+}
+
+// handover is what became of an upgrade. On an error this process goes on as if nothing had been.
+type handover struct {
+	successor *os.Process
+	err       error
+}
+
+// beginUpgrade starts the successor, and waits aside until it is ready: signals are served meanwhile.
+func (g *gateway) beginUpgrade() *succession {
+	ctx, cancel := context.WithCancel(context.Background())
+	s := &succession{cancel, make(chan handover, 1)}
+	go func() {
+		defer cancel()
+		successor, err := g.upgrade(ctx)
+		s.outcome <- handover{successor, err}
+	}()
+	return s
+}
+
+// ended gets the outcome. No upgrade has none.
+func (s *succession) ended() <-chan handover {
+	if s == nil {
+		return nil
+	}
+	return s.outcome
+}
+
+// succeed lets the successor be the one that serves, and is the main process for the service manager: a reload that ended
+// a moment ago has told that this one is.
+func (g *gateway) succeed(successor *os.Process) {
+	g.log.Info("a successor has taken over", "pid", successor.Pid)
+	g.successor = successor
+	g.admin.HandedOver()
+	notifyMain(successor.Pid)
+}
+
+// leaveListeners lets the successor alone accept. It may have read the file before a reload that this process was asked
+// for meanwhile, so it is asked too, once what that reload has opened here is closed.
+func (g *gateway) leaveListeners() {
+	g.mu.Lock()
+	for _, ln := range g.listeners {
+		ln.Close()
+	}
+	g.mu.Unlock()
+	if g.reloads.Load() != g.bequest.Load() {
+		_ = g.successor.Signal(syscall.SIGHUP)
+	}
+}
+
+// upgrade starts the successor and waits until it is ready. When ctx ends before, the successor is ended.
+func (g *gateway) upgrade(ctx context.Context) (successor *os.Process, err error) {
 	if g.peers != nil && g.peers.serves { // g.peers never changes after the start
-		return errors.New("with [peers] service an address has one gateway: let the engine replace it (a rollout)")
+		return nil, errors.New("with [peers] service an address has one gateway: let the engine replace it (a rollout)")
 	}
 	g.freeze(true)
 	var files []*os.File // for the successor; our copies are closed when it has its own
@@ -73,42 +127,44 @@ func (g *gateway) upgrade() (err error) {
 	}()
 	ready, tell, err := os.Pipe()
 	if err != nil {
-		return err
+		return nil, err
 	}
 	defer ready.Close()
 	files = append(files, tell)
 	list, err := g.bequeath(&files)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	text, err := json.Marshal(list)
 	if err != nil {
-		return err
+		return nil, err
 	}
-	successor, err := startSuccessor(append(os.Environ(), envInheritance+"="+string(text)), files)
+	g.bequest.Store(g.reloads.Load())
+	successor, err = startSuccessor(append(os.Environ(), envInheritance+"="+string(text)), files)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	tell.Close()
 	files = files[1:]
 	if err := ready.SetReadDeadline(time.Now().Add(upgradePatience)); err != nil {
-		return err
+		return nil, err
 	}
+	defer context.AfterFunc(ctx, func() { _ = ready.SetReadDeadline(time.Unix(1, 0)) })()
 	if _, err := io.ReadFull(ready, make([]byte, 1)); err != nil {
 		why := "it ended before it was ready"
-		if errors.Is(err, os.ErrDeadlineExceeded) {
+		switch {
+		case ctx.Err() != nil:
+			why = "it was not ready yet"
+		case errors.Is(err, os.ErrDeadlineExceeded):
 			why = fmt.Sprintf("not ready within %s", upgradePatience)
-			_ = successor.Kill()
 		}
+		_ = successor.Kill() // not asked to end, it would end the replicas
 		if state, err := successor.Wait(); err == nil {
 			why += ", " + state.String()
 		}
-		return fmt.Errorf("successor (pid %d): %s", successor.Pid, why)
+		return nil, fmt.Errorf("successor (pid %d): %s", successor.Pid, why)
 	}
-	g.log.Info("a successor has taken over", "pid", successor.Pid)
-	g.handedOver = true
-	g.admin.HandedOver()
-	return successor.Release()
+	return successor, nil
 }
 
 // startSuccessor starts the binary that is now where this one was started from, with the same arguments and the files.

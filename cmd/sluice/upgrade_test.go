@@ -112,3 +112,110 @@ func TestUpgradeFollowsTheLink(t *testing.T) {
 		}
 	}
 }
+
+// replace puts a shell script in the place of the binary at path, which runs by another name. The script's pid stands in
+// the file it is given as $PID.
+func replace(t *testing.T, path, script string) (pid func() int) {
+	t.Helper()
+	if err := os.Rename(path, path+".real"); err != nil {
+		t.Fatal(err)
+	}
+	file := path + ".pid"
+	if err := os.WriteFile(path+".new", fmt.Appendf(nil, "#!/bin/sh\necho $$ >%s\n%s\n", file, script), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Rename(path+".new", path); err != nil {
+		t.Fatal(err)
+	}
+	return func() (pid int) {
+		text, _ := os.ReadFile(file)
+		_, _ = fmt.Sscanf(string(text), "%d", &pid)
+		return pid
+	}
+}
+
+// TestSignalsDuringAnUpgrade: while a successor does not get ready, all signals do what they do otherwise, and TERM ends
+// it and drains, without being taken for a second one.
+func TestSignalsDuringAnUpgrade(t *testing.T) {
+	t.Parallel()
+	for _, sig := range []syscall.Signal{syscall.SIGTERM, syscall.SIGQUIT} {
+		t.Run(sig.String(), func(t *testing.T) {
+			t.Parallel()
+			s := prepare(t, demo(`"--service-time", "3s"`, ""))
+			logFile := filepath.Join(t.TempDir(), "log")
+			s.edit(`log.access = "off"`, fmt.Sprintf("log = { access = \"off\", file = %q }", logFile))
+			path := s.launchFrom()
+			s.waitReplicas("demo", 1, 10*time.Second)
+			replica := pidOf(t, s.upstream("demo").Servers[0].ID)
+			pid := replace(t, path, "exec sleep 600")
+			said := func(words string) func() bool {
+				return func() bool {
+					text, _ := os.ReadFile(logFile)
+					return strings.Contains(string(text), words)
+				}
+			}
+
+			s.signal(syscall.SIGUSR2)
+			within(t, 10*time.Second, "a successor that never gets ready", func() bool { return pid() != 0 })
+			first := pid()
+			t.Cleanup(func() { _ = syscall.Kill(first, syscall.SIGKILL) })
+			s.signal(syscall.SIGUSR2)
+			within(t, 10*time.Second, "the second one is ignored", said("an upgrade is under way"))
+			if pid() != first {
+				t.Error("two successors")
+			}
+			s.edit("drain_timeout = \"5s\"", "drain_timeout = \"10s\"")
+			s.signal(syscall.SIGHUP)
+			within(t, 10*time.Second, "reloaded", func() bool { return s.status().Config.Generation == 2 })
+			if err := os.Rename(logFile, logFile+".1"); err != nil {
+				t.Fatal(err)
+			}
+			s.signal(syscall.SIGUSR1)
+			within(t, 10*time.Second, "the log is opened again", func() bool { _, err := os.Stat(logFile); return err == nil })
+
+			slow := make(chan string, 1)
+			go func() {
+				code, _, err := fetch(s.url)
+				slow <- fmt.Sprint(code, err)
+			}()
+			within(t, 10*time.Second, "the request is in flight", func() bool { return s.upstream("demo").InFlight == 1 })
+			s.signal(sig)
+			within(t, 2*time.Second, "it shuts down", said("shutting down"))
+			if !ended(first) {
+				t.Error("the successor still runs")
+			}
+			if code := s.exitCode(10 * time.Second); code != exitOK {
+				t.Errorf("exit code %d", code)
+			}
+			if got := <-slow; got != "200 <nil>" {
+				t.Errorf("request in flight: %s", got)
+			}
+			within(t, 5*time.Second, "the replica ends", func() bool { return ended(replica) })
+		})
+	}
+}
+
+// TestReloadDuringAnUpgrade: the successor, which may have read the file before a reload, is told to read it again.
+func TestReloadDuringAnUpgrade(t *testing.T) {
+	t.Parallel()
+	s := prepare(t, "log.access = \"off\"\n[[route]]\nrespond = \"old\"\n")
+	path := s.launchFrom()
+	gate := path + ".gate"
+	pid := replace(t, path, fmt.Sprintf(`while [ ! -e %s ]; do sleep 0.05; done; exec %s.real "$@"`, gate, path))
+	s.signal(syscall.SIGUSR2)
+	within(t, 10*time.Second, "a successor that is not ready", func() bool { return pid() != 0 })
+	waiting := pid()
+	t.Cleanup(func() { _ = syscall.Kill(waiting, syscall.SIGKILL) })
+
+	s.edit("\"old\"", "\"new\"")
+	s.signal(syscall.SIGHUP)
+	within(t, 10*time.Second, "reloaded", func() bool { _, body, _ := fetch(s.url); return body == "new" })
+	if err := os.WriteFile(gate, nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	s.succeeded()
+	if s.cmd.Process.Pid != waiting {
+		t.Fatalf("process %d serves, not %d", s.cmd.Process.Pid, waiting)
+	}
+	within(t, 10*time.Second, "the successor reads the file again", func() bool { return s.status().Config.Generation == 2 })
+}
