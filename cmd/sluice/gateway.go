@@ -60,11 +60,12 @@ type gateway struct {
 	pid       *pidFile
 	closed    bool
 
-	predecessor    *os.File // to tell that this sluice takes requests; nil without one
-	predecessorPID int
-	successor      *os.Process // that has taken over; nil: none
-	stopTLS        func()      // ends followCertificates; nil before
-	uncertified    []string    // hosts without a certificate, as they were logged
+	predecessor      *os.File // to tell that this sluice takes requests; nil without one
+	predecessorPID   int
+	predecessorHears bool        // why this sluice fails
+	successor        *os.Process // that has taken over; nil: none
+	stopTLS          func()      // ends followCertificates; nil before
+	uncertified      []string    // hosts without a certificate, as they were logged
 
 	reloads atomic.Uint64 // that were asked for
 	bequest atomic.Uint64 // of them, those before the successor was started

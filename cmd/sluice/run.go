@@ -29,9 +29,11 @@ func cmdRun(_ context.Context, env Env, args []string) int {
 	signals := make(chan os.Signal, 8)
 	signal.Notify(signals, syscall.SIGTERM, syscall.SIGINT, syscall.SIGQUIT, syscall.SIGHUP, syscall.SIGUSR1, syscall.SIGUSR2)
 	if err := g.inherit(); err != nil {
+		g.tellFailure(err)
 		return env.fail(exitFailed, "%v", err)
 	}
 	if err := g.load(); err != nil {
+		g.tellFailure(err)
 		g.close(context.Background())
 		var mistakes admin.InvalidConfig
 		if errors.As(err, &mistakes) {
@@ -40,6 +42,7 @@ func cmdRun(_ context.Context, env Env, args []string) int {
 		return env.fail(exitFailed, "%v", err)
 	}
 	if err := g.takePID(); err != nil {
+		g.tellFailure(err)
 		g.close(context.Background())
 		return env.fail(exitFailed, "%v", err)
 	}

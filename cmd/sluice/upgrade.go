@@ -41,7 +41,14 @@ type inheritance struct {
 	MetricsAPI []string `json:"metrics_api"` // by configured address
 	Replicas   []legacy `json:"replicas"`
 	Orders     []orders `json:"orders,omitempty"`
+	Hears      bool     `json:"hears,omitempty"` // why the successor fails, through the pipe: an older sluice takes any byte for readiness
 }
+
+// taken is what a successor that is ready writes into the pipe. Anything else is why it fails, up to failureLimit bytes.
+const (
+	taken        = 1
+	failureLimit = 4096
+)
 
 // legacy is one upstream's replicas.
 type legacy struct {
@@ -150,7 +157,7 @@ func (g *gateway) upgrade(ctx context.Context) (successor *os.Process, err error
 		return nil, err
 	}
 	defer context.AfterFunc(ctx, func() { _ = ready.SetReadDeadline(time.Unix(1, 0)) })()
-	if _, err := io.ReadFull(ready, make([]byte, 1)); err != nil {
+	if said, err := hear(ready); err != nil {
 		why := "it ended before it was ready"
 		switch {
 		case ctx.Err() != nil:
@@ -162,9 +169,25 @@ func (g *gateway) upgrade(ctx context.Context) (successor *os.Process, err error
 		if state, err := successor.Wait(); err == nil {
 			why += ", " + state.String()
 		}
+		if said != "" {
+			why += ": " + said
+		}
 		return nil, fmt.Errorf("successor (pid %d): %s", successor.Pid, why)
 	}
 	return successor, nil
+}
+
+// hear waits until the successor is ready. On an error, which is io.EOF when it has ended, said is what it told of the cause.
+func hear(successor io.Reader) (said string, err error) {
+	first := make([]byte, 1)
+	if _, err := io.ReadFull(successor, first); err != nil || first[0] == taken {
+		return "", err
+	}
+	rest, err := io.ReadAll(io.LimitReader(successor, failureLimit))
+	if err == nil {
+		err = io.EOF
+	}
+	return string(first) + string(rest), err
 }
 
 // startSuccessor starts the binary that is now where this one was started from, with the same arguments and the files.
@@ -194,7 +217,7 @@ func startSuccessor(env []string, files []*os.File) (*os.Process, error) {
 func (g *gateway) bequeath(files *[]*os.File) (inheritance, error) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	list := inheritance{PID: os.Getpid()}
+	list := inheritance{PID: os.Getpid(), Hears: true}
 	for addr, ln := range g.listeners {
 		socket, ok := ln.(interface{ File() (*os.File, error) }) // TCP and Unix listeners
 		if !ok {
@@ -277,7 +300,7 @@ func (g *gateway) inherit() error {
 		return f
 	}
 	g.predecessor = take("predecessor")
-	g.adopted, g.predecessorPID = map[string]adoption{}, list.PID
+	g.adopted, g.predecessorPID, g.predecessorHears = map[string]adoption{}, list.PID, list.Hears
 	takeListeners := func(addrs []string, listener func(*os.File) (net.Listener, error)) (listeners, error) {
 		all := listeners{}
 		for _, addr := range addrs {
@@ -323,11 +346,19 @@ func (g *gateway) tellPredecessor() {
 	if g.predecessor == nil {
 		return
 	}
-	if _, err := g.predecessor.Write([]byte{1}); err != nil {
+	if _, err := g.predecessor.Write([]byte{taken}); err != nil {
 		g.log.Warn("the predecessor is gone", "error", err)
 	}
 	g.predecessor.Close()
 	g.predecessor = nil
+}
+
+// tellFailure says to the predecessor, which has the log that people read, why this sluice does not take over.
+func (g *gateway) tellFailure(why error) {
+	if g.predecessor != nil && g.predecessorHears {
+		text := why.Error()
+		_, _ = g.predecessor.WriteString(text[:min(len(text), failureLimit)])
+	}
 }
 
 // adopt makes the process driver of an upstream, with the replicas of an older sluice where it left some.

@@ -219,3 +219,28 @@ func TestReloadDuringAnUpgrade(t *testing.T) {
 	}
 	within(t, 10*time.Second, "the successor reads the file again", func() bool { return s.status().Config.Generation == 2 })
 }
+
+// TestRefusedUpgradeSaysWhy: what the successor finds wrong stands in the log of the one that goes on, and on standard
+// error as ever.
+func TestRefusedUpgradeSaysWhy(t *testing.T) {
+	t.Parallel()
+	logFile := filepath.Join(t.TempDir(), "log")
+	s := start(t, fmt.Sprintf("log = { access = \"off\", file = %q }\n[[route]]\nrespond = \"hi\"\n", logFile))
+	s.edit("respond", "respnd")
+	s.signal(syscall.SIGUSR2)
+	within(t, 10*time.Second, "the refusal in the log", func() bool {
+		text, _ := os.ReadFile(logFile)
+		return strings.Contains(string(text), "upgrade refused")
+	})
+	text := must(t, func() ([]byte, error) { return os.ReadFile(logFile) })
+	for _, want := range []string{"exit status 3", s.file + ":7:1: ", "respnd"} {
+		if !strings.Contains(string(text), want) {
+			t.Errorf("%q is not in the log:\n%s", want, text)
+		}
+	}
+	if said := s.log.String(); !strings.Contains(said, s.file+":7:1: ") {
+		t.Errorf("standard error is without it:\n%s", said)
+	}
+	s.edit("respnd", "respond")
+	s.upgrade()
+}
