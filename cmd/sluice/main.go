@@ -115,6 +115,9 @@ func nginxHabits(ctx context.Context, env *Env, args []string) (rest []string, c
 				return nil, env.fail(exitUsage, "-p needs a folder"), true
 			}
 			args = args[1:]
+			if startedIn == "" {
+				startedIn, _ = os.Getwd()
+			}
 			err := os.Chdir(value)
 			if err == nil {
 				env.prefix, err = os.Getwd()
@@ -153,6 +156,9 @@ func unknownDirective(directives string) string {
 // startedFrom is where this process was started from. It is looked up before anything can change it: once the
 // binary is renamed, to put another one in its place, the system tells the new name only, and -p leaves the folder.
 var startedFrom = ownPath()
+
+// startedIn is the folder that -p has left, where a successor with the same arguments starts; "" is the present one.
+var startedIn string
 
 // ownPath is absolute and keeps links as the command line has them, since a link may lead to another version later.
 func ownPath() string {

@@ -205,7 +205,7 @@ func startSuccessor(env []string, files []*os.File) (*os.Process, error) {
 		}
 	}
 	path := startedFrom
-	pid, err := syscall.ForkExec(path, append([]string{path}, os.Args[1:]...), &syscall.ProcAttr{Env: env, Files: fds})
+	pid, err := syscall.ForkExec(path, append([]string{path}, os.Args[1:]...), &syscall.ProcAttr{Dir: startedIn, Env: env, Files: fds})
 	runtime.KeepAlive(files)
 	if err != nil {
 		return nil, fmt.Errorf("start %s: %w", path, err)

@@ -113,6 +113,19 @@ func TestUpgradeFollowsTheLink(t *testing.T) {
 	}
 }
 
+// TestUpgradeWithPrefix: a relative -p means the same folder for the successor.
+func TestUpgradeWithPrefix(t *testing.T) {
+	t.Parallel()
+	s := prepare(t, "[[route]]\nrespond = \"hi\"\n")
+	folder, prefix := filepath.Split(filepath.Dir(s.file))
+	s.wrap = []string{"sh", "-c", fmt.Sprintf(`cd "$0" && exec "$1" run -p %s -c config.toml`, prefix), folder}
+	s.launch()
+	s.waitReady()
+	for range 2 {
+		s.upgrade()
+	}
+}
+
 // replace puts a shell script in the place of the binary at path, which runs by another name. The script's pid stands in
 // the file it is given as $PID.
 func replace(t *testing.T, path, script string) (pid func() int) {
