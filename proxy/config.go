@@ -56,8 +56,8 @@ type RouteConfig struct {
 
 // RedirectConfig answers with a Location.
 type RedirectConfig struct {
-	// To is the location; $host (in lower case, without a port), $http_host (as the client wrote it), $path, $query and $request_uri (path and query)
-	// are replaced.
+	// To is the location; $host (in lower case, without a port), $http_host (as the client wrote it), $path, $query and $request_uri (path
+	// and query) are replaced.
 	To string `toml:"to" short:"true"`
 	// Status is 301, 302, 303, 307 or 308 (default).
 	Status int `toml:"status"`

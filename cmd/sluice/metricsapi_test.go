@@ -99,28 +99,10 @@ func TestMetricsAPIOutlivesReloadAndUpgrade(t *testing.T) {
 	within(t, 20*time.Second, "it listens on the other address", func() bool { return strings.HasPrefix(refusedBy(addrs[1]), refusal) })
 	within(t, 20*time.Second, "it no longer listens on the old one", func() bool { return strings.Contains(refusedBy(addrs[0]), "refused") })
 
-	old, pid := s.cmd.Process.Pid, 0
-	s.signal(syscall.SIGUSR2)
-	within(t, 20*time.Second, "a successor", func() bool {
-		text, err := os.ReadFile(strings.TrimSuffix(s.file, "config.toml") + "sluice.pid")
-		if err != nil {
-			return false
-		}
-		_, err = fmt.Sscanf(string(text), "%d", &pid)
-		return err == nil && pid != old
-	})
-	within(t, 20*time.Second, "the old one ends", func() bool { return syscall.Kill(old, 0) != nil || isZombie(old) })
-	successor, err := os.FindProcess(pid)
-	if err != nil {
-		t.Fatal(err)
-	}
-	s.cmd.Process = successor
-	t.Cleanup(func() { _ = successor.Kill() })
+	s.upgrade()
 	if got := refusedBy(addrs[1]); !strings.HasPrefix(got, refusal) {
 		t.Errorf("after the upgrade: %s", got)
 	}
-	s.signal(syscall.SIGTERM)
-	within(t, 20*time.Second, "the last one ends", func() bool { return isZombie(pid) || syscall.Kill(pid, 0) != nil })
 }
 
 // TestMetricsAPIElsewhere: one file serves on several engines, and where the engine is another one nothing listens.

@@ -155,25 +155,8 @@ func TestUpgradeUnderLoadLosesNothing(t *testing.T) {
 	before := s.upstream("demo").Servers
 	get := load(t, "--concurrency", "8", "--duration", "20s", s.url+"/get")
 	post := load(t, "--concurrency", "8", "--duration", "20s", "--method", "POST", "--body-size", "2000", s.url+"/post")
-	pidFile := strings.TrimSuffix(s.file, "config.toml") + "sluice.pid"
 	for range 20 {
-		old, pid := s.cmd.Process.Pid, 0
-		s.signal(syscall.SIGUSR2)
-		within(t, 20*time.Second, "a successor", func() bool {
-			text, err := os.ReadFile(pidFile)
-			if err != nil {
-				return false
-			}
-			_, err = fmt.Sscanf(string(text), "%d", &pid)
-			return err == nil && pid != old
-		})
-		successor, err := os.FindProcess(pid)
-		if err != nil {
-			t.Fatal(err)
-		}
-		within(t, 20*time.Second, "the old one ends", func() bool { return syscall.Kill(old, 0) != nil || isZombie(old) })
-		s.cmd.Process = successor
-		s.waitAdmin()
+		s.upgrade()
 	}
 	get().lostNothing(t)
 	post().lostNothing(t)
@@ -183,8 +166,6 @@ func TestUpgradeUnderLoadLosesNothing(t *testing.T) {
 			t.Errorf("replica %s was not handed over: %s", before[i].ID, server.ID)
 		}
 	}
-	s.signal(syscall.SIGTERM)
-	within(t, 15*time.Second, "the last one ends", func() bool { return isZombie(s.cmd.Process.Pid) || syscall.Kill(s.cmd.Process.Pid, 0) != nil })
 }
 
 // isZombie reports that the process has ended and nobody has asked for its exit code yet.

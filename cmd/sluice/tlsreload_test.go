@@ -185,23 +185,7 @@ func TestTLSUpgradeLosesNothing(t *testing.T) {
 			}
 		})
 	}
-	old, pid := s.cmd.Process.Pid, 0
-	s.signal(syscall.SIGUSR2)
-	within(t, 20*time.Second, "a successor", func() bool {
-		text, err := os.ReadFile(strings.TrimSuffix(s.file, "config.toml") + "sluice.pid")
-		if err != nil {
-			return false
-		}
-		_, err = fmt.Sscanf(string(text), "%d", &pid)
-		return err == nil && pid != old
-	})
-	within(t, 20*time.Second, "the old one ends", func() bool { return syscall.Kill(old, 0) != nil || isZombie(old) })
-	successor, err := os.FindProcess(pid)
-	if err != nil {
-		t.Fatal(err)
-	}
-	s.cmd.Process = successor
-	s.waitAdmin()
+	s.upgrade()
 	after := sent.Load()
 	within(t, 20*time.Second, "requests to the successor", func() bool { return sent.Load() > after+50 || failed.Load() > 0 })
 	close(stop)
@@ -209,6 +193,4 @@ func TestTLSUpgradeLosesNothing(t *testing.T) {
 	if failed.Load() > 0 || !strings.Contains(s.metrics(), `sluice_tls_handshakes_total{result="ok",version="1.3"}`) {
 		t.Errorf("%d of %d failed", failed.Load(), sent.Load())
 	}
-	s.signal(syscall.SIGTERM)
-	within(t, 15*time.Second, "the successor ends", func() bool { return isZombie(pid) || syscall.Kill(pid, 0) != nil })
 }

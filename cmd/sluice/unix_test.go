@@ -316,23 +316,8 @@ func TestUpgradeHandsTheSocketOver(t *testing.T) {
 			}
 		})
 	}
-	pidFile := strings.TrimSuffix(s.file, "config.toml") + "sluice.pid"
 	for range 3 {
-		old, pid := s.cmd.Process.Pid, 0
-		s.signal(syscall.SIGUSR2)
-		within(t, 20*time.Second, "a successor", func() bool {
-			text, err := os.ReadFile(pidFile)
-			if err != nil {
-				return false
-			}
-			_, err = fmt.Sscanf(string(text), "%d", &pid)
-			return err == nil && pid != old
-		})
-		if s.cmd.Process, err = os.FindProcess(pid); err != nil {
-			t.Fatal(err)
-		}
-		within(t, 20*time.Second, "the old one ends", func() bool { return syscall.Kill(old, 0) != nil || isZombie(old) })
-		s.waitAdmin()
+		s.upgrade()
 		if again, err := os.Stat(front); err != nil || !os.SameFile(made, again) {
 			t.Fatalf("the socket did not stay: %v", err)
 		}
@@ -343,7 +328,7 @@ func TestUpgradeHandsTheSocketOver(t *testing.T) {
 		t.Error("nothing was sent")
 	}
 	s.signal(syscall.SIGTERM)
-	within(t, 15*time.Second, "the last one ends", func() bool { return isZombie(s.cmd.Process.Pid) || syscall.Kill(s.cmd.Process.Pid, 0) != nil })
+	within(t, 15*time.Second, "the last one ends", func() bool { return ended(s.cmd.Process.Pid) })
 	if _, err := os.Stat(front); !os.IsNotExist(err) {
 		t.Errorf("the end left it: %v", err)
 	}

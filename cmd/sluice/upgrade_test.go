@@ -31,15 +31,6 @@ func (s *running) copyBinary(path string) {
 	}
 }
 
-// filedPID is the pid in the pid file; 0 while there is none.
-func (s *running) filedPID() (pid int) {
-	text, err := os.ReadFile(strings.TrimSuffix(s.file, "config.toml") + "sluice.pid")
-	if err == nil {
-		_, _ = fmt.Sscanf(string(text), "%d", &pid)
-	}
-	return pid
-}
-
 // upgrade sends USR2 and waits until the successor serves and the old one has ended.
 func (s *running) upgrade() {
 	s.t.Helper()
@@ -51,11 +42,18 @@ func (s *running) upgrade() {
 func (s *running) succeeded() {
 	s.t.Helper()
 	old, pid := s.cmd.Process.Pid, 0
-	within(s.t, 20*time.Second, "a successor", func() bool { pid = s.filedPID(); return pid != 0 && pid != old })
+	within(s.t, 20*time.Second, "a successor", func() bool {
+		var err error
+		pid, err = livePID(findContact(s.file).pid)
+		return err == nil && pid != old
+	})
 	successor := must(s.t, func() (*os.Process, error) { return os.FindProcess(pid) })
 	within(s.t, 20*time.Second, "the old one ends", func() bool { return ended(old) })
 	s.cmd.Process = successor
 	s.t.Cleanup(func() {
+		if s.cmd.Process != successor { // it had one itself
+			return
+		}
 		_ = successor.Signal(syscall.SIGTERM)
 		within(s.t, 15*time.Second, "the successor ends", func() bool { return ended(pid) })
 	})

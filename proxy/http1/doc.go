@@ -8,9 +8,8 @@
 // the request body or closes the connection so that the answer still arrives.
 //
 // Of that, a request whose bytes came with one read is served inside of the wait for it (inside.go), a request that goes out whole is sent
-// inside of the wait for its answer (readhead.go), after a look at the connection (peek.go, lookout_linux.go), a large body of known length passes through a
-// pipe (splice_linux.go), and what a slow client does not take is read ahead (ahead.go). What is held
-// of a message is held only while it is under way (message.go, buffers.go). How many clients are taken depends on what is left for servers
+// inside of the wait for its answer (readhead.go), after a look at the connection (peek.go, lookout_linux.go), a large body of known length
+// passes through a pipe (splice_linux.go), and what a slow client does not take is read ahead (ahead.go). What is held of a message is held only while it is under way (message.go, buffers.go). How many clients are taken depends on what is left for servers
 // (room.go).
 //
 // What a connection needs before its first request (PROXY protocol, TLS) is an Opener's, HTTP/2 is handed over whole and its streams come

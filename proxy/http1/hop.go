@@ -188,7 +188,9 @@ func harmlessTrailer(name []byte) bool {
 	case 'w':
 		return !equalFold(name, "warning")
 	case 'x':
-		for _, kind := range [...]string{"sluice-", "original-", "client-", "ssl-", "http-method", "method-override", "rewrite-url", "auth-", "user", "remote-", "webauth-"} {
+		for _, kind := range [...]string{
+			"sluice-", "original-", "client-", "ssl-", "http-method", "method-override", "rewrite-url", "auth-", "user", "remote-", "webauth-",
+		} {
 			if hasPrefixFold(name[1:], "-"+kind) {
 				return false
 			}

@@ -31,8 +31,10 @@ const (
 	// lookEvery is how old a look may be that is relied on. A proxy that waits for events and then goes through them in order learns of
 	// them no sooner when it has as much to do.
 	lookEvery = 500 * time.Microsecond
-	// lookFrom is how many requests have to have come within lookEvery. With fewer each looks for itself.
-	lookFrom = 4
+	// lookFrom is how many requests have to have come since the last look, which is no more than lookPause ago, as they come in bunches.
+	// With fewer each looks for itself.
+	lookFrom  = 4
+	lookPause = 4 * lookEvery
 	// inEdge comes with bytes and with the end of the connection.
 	inEdge = unix.EPOLLIN | 1<<31 // EPOLLET
 )
@@ -100,7 +102,7 @@ func (l *lookout) quiet(u *UpConn, fd uintptr, now time.Duration) bool {
 func (l *lookout) look(now time.Duration) {
 	since := now - time.Duration(l.last.Load())
 	l.last.Store(int64(now))
-	busy := l.asked.Swap(0) >= lookFrom && since < 4*lookEvery
+	busy := l.asked.Swap(0) >= lookFrom && since < lookPause
 	for n := len(l.events); busy && n == len(l.events); {
 		r, _, errno := syscall.RawSyscall6(unix.SYS_EPOLL_PWAIT, uintptr(l.fd), uintptr(unsafe.Pointer(&l.events)), uintptr(len(l.events)), 0, 0, 0)
 		if n = int(r); errno != 0 {

@@ -65,7 +65,7 @@ func TestLookout(t *testing.T) {
 				{other, 0, often, false},
 				{other, lookEvery, often, true},
 				{u, 0, often, true},
-				{u, 4 * lookEvery, often, false}, // so that was not often
+				{u, lookPause, often, false}, // so that was not often
 				{u, lookEvery, often, true},
 			} {
 				if q := ask(step.u, step.after, step.many); q != step.quiet {

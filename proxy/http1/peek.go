@@ -24,9 +24,10 @@ func peek(raw syscall.RawConn) peekResult {
 //
 // A kept connection may have been ended by its server since it was used last, and what the server sent on it since is not the answer to
 // the request that comes next (RFC 9112 §9.2). Only the kernel knows at once: a flag that a watcher sets lags behind by as much as the
-// scheduler takes, and bytes read together with the answer do not tell when they came. So each request costs one look, or a part of one while
-// there are many (lookout_linux.go), after which the request goes out: inside of the wait for the answer where that is armed before it (askFD), so that what comes after the look makes an
-// edge; else before the first write, after which ReadHead reads without waiting for one.
+// scheduler takes, and bytes read together with the answer do not tell when they came. So each request costs one look, or a part of one
+// while there are many (lookout_linux.go), after which the request goes out: inside of the wait for the answer where that is armed before
+// it (askFD), so that what comes after the look makes an edge; else before the first write, after which ReadHead reads without waiting
+// for one.
 
 // look is askFD's look for requests that go out otherwise; ErrServerClosed when nothing may be sent.
 func (u *UpConn) look() error {

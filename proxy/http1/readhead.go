@@ -209,7 +209,7 @@ func (u *UpConn) learnKeepAlive(value []byte) {
 				u.leaves = true
 			case ok && s < 1e6:
 				d := time.Duration(s) * time.Second
-				u.t.learn(max(d-time.Second, d/2))
+				u.t.learn(max(d-time.Second, d/2), u.now)
 			}
 		}
 		if rest == nil {

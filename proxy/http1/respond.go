@@ -98,7 +98,8 @@ func (c *Conn) WriteHead(head []byte, length int64) error {
 
 	c.out.take()
 	dst, rest := appendStatus(c.out.held, head)
-	from, to, head = from-(len(head)-len(rest)), to-(len(head)-len(rest)), rest
+	cut := len(head) - len(rest)
+	from, to, head = from-cut, to-cut, rest
 	switch {
 	case keep || from < 0 || to <= from:
 		dst = append(dst, head...)

@@ -53,8 +53,8 @@ func (c *TransportConfig) setDefaults() {
 type Transport struct {
 	addr    string
 	cfg     atomic.Pointer[TransportConfig]
-	learned atomic.Int64 // ns; 0 = nothing learned
-	until   atomic.Int64 // uptime when that is forgotten
+	learned atomic.Int64 // ns
+	until   atomic.Int64 // uptime when that is forgotten; 0 = nothing learned
 	brief   brevity
 	live    atomic.Int64 // connections made and not closed yet
 	era     atomic.Int64 // see Renew
@@ -79,7 +79,7 @@ func NewTransport(addr string, cfg TransportConfig) *Transport {
 func (t *Transport) SetConfig(cfg TransportConfig) {
 	cfg.setDefaults()
 	t.cfg.Store(&cfg)
-	t.learned.Store(0)
+	t.until.Store(0)
 }
 
 // Idle is the number of unused connections that are kept.
@@ -95,18 +95,18 @@ func (t *Transport) Live() int { return int(t.live.Load()) }
 // keepFor is how long a connection may be unused; now is a reading of uptime.
 func (t *Transport) keepFor(now time.Duration) time.Duration {
 	keep := t.cfg.Load().KeepAlive
-	if l := time.Duration(t.learned.Load()); l > 0 && l < keep && int64(now) < t.until.Load() {
+	if l := time.Duration(t.learned.Load()); l < keep && int64(now) < t.until.Load() {
 		return l
 	}
 	return keep
 }
 
-// learn takes a shorter keep-alive time over, or confirms the one that was learned.
-func (t *Transport) learn(d time.Duration) {
-	now := uptime()
+// learn takes a shorter keep-alive time over, or confirms the one that was learned; now is a reading of uptime. A server may say the same
+// with every answer: only once in a while is that written down.
+func (t *Transport) learn(d, now time.Duration) {
 	for {
-		old := t.learned.Load()
-		if old != 0 && old < int64(d) && int64(now) < t.until.Load() {
+		old, left := t.learned.Load(), t.until.Load()-int64(now)
+		if left > int64(learnedFor/2) && old == int64(d) || left > 0 && old < int64(d) {
 			return
 		}
 		if t.learned.CompareAndSwap(old, int64(d)) {
@@ -119,7 +119,7 @@ func (t *Transport) learn(d time.Duration) {
 // endedAfter is told of a kept connection that its server ended when it was unused for at most that long: it keeps them for less.
 func (t *Transport) endedAfter(unused time.Duration) {
 	if d := unused / 2; d > minLearned {
-		t.learn(d)
+		t.learn(d, uptime())
 	}
 }
 

@@ -194,15 +194,15 @@ func TestKeepAliveIsLearned(t *testing.T) {
 	if tr.keepFor(uptime()) != time.Second {
 		t.Error(tr.keepFor(uptime()))
 	}
-	tr.learn(5 * time.Second)
+	tr.learn(5*time.Second, uptime())
 	if tr.keepFor(uptime()) != time.Second {
 		t.Error("a longer time was taken over")
 	}
 	if d := tr.keepFor(uptime() + learnedFor); d != 10*time.Second {
 		t.Errorf("kept for %v when nothing has confirmed it", d)
 	}
-	tr.until.Store(0)
-	if tr.learn(5 * time.Second); tr.keepFor(uptime()) != 5*time.Second {
+	tr.SetConfig(TransportConfig{KeepAlive: 10 * time.Second})
+	if tr.learn(5*time.Second, uptime()); tr.keepFor(uptime()) != 5*time.Second {
 		t.Error("what was forgotten is in the way")
 	}
 	tr.SetConfig(TransportConfig{KeepAlive: -1})
