@@ -14,6 +14,9 @@ func (s *Server) Hold() {
 	s.Drain()
 }
 
+// Held reports whether Hold was called and Enable was not.
+func (s *Server) Held() bool { return s.held.Load() }
+
 // Hold holds those of the first set, before any request can see them: what Held has told in the process before this
 // one. Those that are not in it are forgotten. To be called before the first Update.
 func (u *Upstream) Hold(servers []Held) {
@@ -28,7 +31,7 @@ func (u *Upstream) Held() []Held {
 	defer u.setMu.Unlock()
 	held := slices.Clone(u.holds)
 	for _, s := range u.set.Load().all {
-		if s.held.Load() {
+		if s.Held() {
 			held = append(held, Held{s.id, s.addr})
 		}
 	}

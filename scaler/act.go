@@ -28,6 +28,8 @@ type member struct {
 	inFlight int
 	ready    bool // has ever been
 	late     bool
+	sick     bool // was ready and is unhealthy now
+	held     bool // taken out of use by an operator: no capacity, and not to be stopped
 	drain    *drain
 }
 
@@ -73,14 +75,17 @@ func (l *Loop) converge(ctx context.Context, cfg Config, frozen bool, now time.T
 
 // settled reports whether nothing is under way.
 func (l *Loop) settled(cfg Config) bool {
-	live := 0
+	live, held := 0, 0
 	for _, r := range l.replicas {
 		if rec := l.known[r.ID]; r.State != ReplicaRunning || rec == nil || rec.readyAt.IsZero() {
 			return false
 		}
 		live++
+		if s := l.upstream.Server(r.ID); s != nil && s.Held() {
+			held++
+		}
 	}
-	return len(l.drains) == 0 && (!l.acts(cfg) || live == l.state.Wanted) && live == len(l.upstream.Servers())
+	return len(l.drains) == 0 && (!l.acts(cfg) || live-held == l.state.Wanted) && live == len(l.upstream.Servers())
 }
 
 // members joins the live replicas with the balancer and forgets the drains of those that are gone.
@@ -96,6 +101,7 @@ func (l *Loop) members() []member {
 		}
 		if m.server != nil {
 			m.inFlight = l.inFlight(m.server)
+			m.sick, m.held = m.ready && !m.server.UnhealthySince().IsZero(), m.server.Held()
 		}
 		all = append(all, m)
 	}
@@ -110,7 +116,7 @@ func (l *Loop) members() []member {
 // plan starts and cancels drains and says what to ask the driver for; a zero call is nothing.
 func (l *Loop) plan(cfg Config, now time.Time) call {
 	if _, ok := l.driver.(Chooser); ok {
-		return l.resize(now)
+		return l.resize(cfg, now)
 	}
 	all := l.members()
 	holds := l.failures.holds(now)
@@ -119,7 +125,7 @@ func (l *Loop) plan(cfg Config, now time.Time) call {
 	active := make([]*member, 0, len(all))
 	starting, outdated := 0, 0
 	for i := range all {
-		if m := &all[i]; m.drain == nil {
+		if m := &all[i]; m.drain == nil && !m.held {
 			active = append(active, m)
 			if !m.ready {
 				starting++
@@ -137,6 +143,10 @@ func (l *Loop) plan(cfg Config, now time.Time) call {
 		case len(l.drains) == 0 && len(active) <= target:
 			target++
 		}
+	}
+
+	if n := l.stranded(active); n > 0 {
+		target = max(target, min(n, cfg.Max))
 	}
 
 	if excess := len(active) - target; excess > 0 {
@@ -181,6 +191,23 @@ func (l *Loop) plan(cfg Config, now time.Time) call {
 	return c
 }
 
+// stranded is one more than the unhealthy replicas while there are no others but what starts, and requests wait: the new one is
+// likely ready before they are well again, or given up. It is 0 otherwise.
+func (l *Loop) stranded(active []*member) int {
+	sick := 0
+	for _, m := range active {
+		if m.sick {
+			sick++
+		} else if m.ready {
+			return 0
+		}
+	}
+	if sick == 0 || sick == len(active) && l.meter.signal.Waiting == 0 {
+		return 0
+	}
+	return sick + 1
+}
+
 // drained reports whether a replica may be stopped: nothing is in flight, or drain_timeout is over and those that would never end
 // by themselves have had a moment since they were told to.
 func (m *member) drained(now time.Time) bool {
@@ -201,19 +228,21 @@ func (m *member) drained(now time.Time) bool {
 	return now.Sub(d.farewell) >= farewellTime
 }
 
-// order is the order in which replicas go: starting first, then outdated ones, then least in flight, then
-// youngest; fixed ones never, they are last.
+// order is the order in which replicas go: starting first, then unhealthy ones, then outdated ones, then least in
+// flight, then youngest; fixed ones never, they are last.
 func order(active []*member) []*member {
 	rank := func(m *member) int {
 		switch {
 		case m.Fixed:
-			return 3
+			return 4
 		case !m.ready:
 			return 0
-		case m.Outdated:
+		case m.sick:
 			return 1
+		case m.Outdated:
+			return 2
 		}
-		return 2
+		return 3
 	}
 	sorted := slices.Clone(active)
 	slices.SortStableFunc(sorted, func(a, b *member) int {
@@ -247,9 +276,9 @@ func (l *Loop) drainBroken(all []member, holds bool, cfg Config, now time.Time) 
 		if m.server == nil {
 			continue
 		}
-		if since := m.server.UnhealthySince(); !since.IsZero() {
+		if m.sick {
 			unhealthy++
-			if now.Sub(since) >= unhealthyGrace && !m.Fixed {
+			if now.Sub(m.server.UnhealthySince()) >= unhealthyGrace && !m.Fixed {
 				sick = append(sick, m)
 			}
 		}
@@ -273,7 +302,7 @@ func (l *Loop) drainBroken(all []member, holds bool, cfg Config, now time.Time) 
 
 // takeBack ends the drain of a broken replica that has recovered meanwhile.
 func (l *Loop) takeBack(m *member, now time.Time) {
-	if m.drain.broken && !m.drain.told && !m.late && m.server != nil && m.server.UnhealthySince().IsZero() {
+	if m.drain.broken && !m.drain.told && !m.late && m.server != nil && !m.sick {
 		l.cancelDrain(m.ID)
 		m.drain = nil
 	}
@@ -297,7 +326,7 @@ func (l *Loop) cancelDrain(id string) {
 	if l.peers != nil {
 		l.peers.Stay(id)
 	}
-	if s := l.upstream.Server(id); s != nil {
+	if s := l.upstream.Server(id); s != nil && !s.Held() {
 		s.Enable()
 	}
 }

@@ -44,6 +44,47 @@ func TestDrainCancelled(t *testing.T) {
 	})
 }
 
+// What an operator has taken out of use is no capacity: another is started within max. It is not stopped, and not taken into use again by
+// whatever the load asks for.
+func TestOperatorsDrain(t *testing.T) {
+	cfg := demoConfig()
+	cfg.Max = 2
+	inBubble(t, cfg, nil, func(b *bench) {
+		b.until("one", 10*time.Second, ready(1))
+		b.u.Server("r1").Hold()
+		b.until("another", 10*time.Second, func(s Status) bool { return s.Ready == 1 && s.Draining == 1 })
+		b.loop.Pin(2, time.Time{}) // no room for a third
+		b.pass(time.Minute)
+		b.loop.Pin(1, time.Time{})
+		b.pass(time.Minute)
+		if seen := b.engine.now(); seen.started != 2 || len(seen.stopped) > 0 || !b.u.Server("r1").Held() || b.u.Server("r2").Draining() {
+			t.Errorf("%+v", seen)
+		}
+		b.u.Server("r1").Enable()
+		b.until("one of two", 10*time.Second, func(s Status) bool { return s.Ready == 1 && s.Draining == 0 && len(b.engine.now().stopped) == 1 })
+	})
+}
+
+// A replica that the scaler lets go of and that an operator has drained as well does not come back with the load.
+func TestOperatorsDrainStays(t *testing.T) {
+	inBubble(t, demoConfig(), nil, func(b *bench) {
+		b.loop.Pin(2, time.Time{})
+		b.until("two", 10*time.Second, ready(2))
+		_, end1 := b.stream()
+		defer end1()
+		_, end2 := b.stream()
+		defer end2()
+		b.loop.Pin(1, time.Time{})
+		b.until("draining", 5*time.Second, func(s Status) bool { return s.Draining == 1 })
+		b.u.Server("r2").Hold()
+		b.loop.Pin(2, time.Time{})
+		b.until("another", 10*time.Second, ready(2))
+		if s := b.u.Server("r2"); !s.Held() || !s.Draining() {
+			t.Error("taken back into use")
+		}
+	})
+}
+
 func TestDrainDeadline(t *testing.T) {
 	inBubble(t, demoConfig(), nil, func(b *bench) {
 		b.loop.Pin(1, time.Time{})

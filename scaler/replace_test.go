@@ -68,6 +68,36 @@ func TestTheOnlyOneIsReplaced(t *testing.T) {
 	})
 }
 
+// While requests wait and the only one is unhealthy, another is started beside it at once, and no third: whichever is well first stays.
+func TestStranded(t *testing.T) {
+	for _, recovers := range []bool{false, true} {
+		t.Run(fmt.Sprintf("recovers=%v", recovers), func(t *testing.T) {
+			cfg := demoConfig()
+			cfg.QueuedPerReplica = 100
+			inBubble(t, cfg, nil, func(b *bench) {
+				b.until("up", 10*time.Second, ready(1))
+				b.pass(time.Minute) // less would be taken for flapping
+				b.engine.probe("r1", errors.New("timeout"))
+				b.pass(5 * time.Second)
+				if n := b.engine.now().started; n != 1 {
+					t.Fatalf("%d started while nobody waits", n-1)
+				}
+				defer b.clients(3, time.Second)()
+				b.until("another", 2*time.Second, func(Status) bool { return b.engine.now().started == 2 })
+				gone := "r1"
+				if recovers {
+					b.engine.probe("r1", nil)
+					gone = "r2"
+				}
+				b.until("one left", 10*time.Second, func(s Status) bool { return s.Ready == 1 && len(b.engine.now().stopped) == 1 })
+				if seen := b.engine.now(); seen.started != 2 || seen.stopped[0] != gone {
+					t.Errorf("%d started, stopped %v", seen.started, seen.stopped)
+				}
+			})
+		})
+	}
+}
+
 func TestRollingReplacement(t *testing.T) {
 	for _, most := range []int{3, 6} {
 		t.Run(fmt.Sprintf("max=%d", most), func(t *testing.T) { rolls(t, most) })
