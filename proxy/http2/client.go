@@ -146,7 +146,7 @@ func (c *Client) take() (*clientStream, error) {
 		return nil, errClientClosed
 	}
 	for _, conn := range c.conns {
-		if s := conn.reserve(); s != nil {
+		if s, err := conn.reserve(); err == nil {
 			return s, nil
 		}
 	}
@@ -224,13 +224,14 @@ func (c *Client) Close() {
 	}
 }
 
-// Single makes of nc a connection for one request, which is closed with it: what a health check needs. It closes nc when it fails.
+// Single makes of nc a connection for one request, which is closed with it: what a health check needs. It closes nc when it fails, as
+// it does when the server lets no request come.
 func Single(ctx context.Context, nc net.Conn, set ClientSettings) (net.Conn, error) {
 	conn, err := newClientConn(ctx, nc, set.filled(), nil)
 	if err != nil {
 		return nil, err
 	}
-	s := conn.reserve()
-	conn.leave()
-	return s, nil
+	s, err := conn.reserve()
+	conn.leave() // with s, or now
+	return s.orNil(), err
 }

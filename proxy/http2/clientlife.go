@@ -14,17 +14,28 @@ const pingAgain = 5*time.Minute + 10*time.Second
 
 var errNoPong = errors.New("http2: the server does not answer")
 
-// reserve gives out a stream, nil when there is no room for one.
-func (c *clientConn) reserve() *clientStream {
+// Why a connection gives out no stream though it lives.
+var (
+	errLeaving = errors.New("http2: the connection takes no more requests (GOAWAY)")
+	errFull    = errors.New("http2: the connection takes no more requests at once (SETTINGS_MAX_CONCURRENT_STREAMS)")
+)
+
+// reserve gives out a stream, or says why there is no room for one.
+func (c *clientConn) reserve() (*clientStream, error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if c.leaving || c.err != nil || c.held >= c.limit {
-		return nil
+	switch {
+	case c.err != nil:
+		return nil, c.err
+	case c.leaving:
+		return nil, errLeaving
+	case c.held >= c.limit:
+		return nil, errFull
 	}
 	if c.held++; c.held == 1 {
 		c.busy()
 	}
-	return &clientStream{Stream: c.newStream(0), conn: c}
+	return &clientStream{Stream: c.newStream(0), conn: c}, nil
 }
 
 // most is how many streams there may be at once.

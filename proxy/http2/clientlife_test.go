@@ -68,6 +68,77 @@ func TestClientGoAwayBeforeTheRequest(t *testing.T) {
 	}
 }
 
+// A server that lets no request come to begin with is an error of Single, which says why, and no stream.
+func TestSingleWithoutRoom(t *testing.T) {
+	for _, row := range []struct {
+		name  string
+		most  uint32
+		serve func(f *fake)
+		want  error // nil: either comes first, the request or the end
+	}{
+		{"no stream at once", 0, (*fake).drain, errFull},
+		{"one", 1, (*fake).drain, nil},
+		{"GOAWAY", 1, func(f *fake) { _ = f.fr.WriteGoAway(0, h2.ErrCodeNo, nil); f.drain() }, nil},
+		{"closed", 1, func(f *fake) {}, nil},
+	} {
+		t.Run(row.name, func(t *testing.T) {
+			c := fakeServer(t, ClientSettings{}, []h2.Setting{{ID: h2.SettingMaxConcurrentStreams, Val: row.most}}, row.serve)
+			for range 50 {
+				nc, err := c.dial(t.Context())
+				if err != nil {
+					t.Fatal(err)
+				}
+				s, err := Single(t.Context(), nc, ClientSettings{})
+				if row.want != nil && !errors.Is(err, row.want) {
+					t.Fatal(err)
+				}
+				if err == nil {
+					_ = s.Close()
+				} else if s != nil {
+					t.Fatalf("%T with %v", s, err)
+				}
+			}
+		})
+	}
+}
+
+// A connection at its end says why it gives out no stream.
+func TestReserveSaysWhy(t *testing.T) {
+	for _, row := range []struct {
+		name string
+		end  func(f *fake)
+		want error
+	}{
+		{"GOAWAY", func(f *fake) { _ = f.fr.WriteGoAway(1, h2.ErrCodeNo, nil) }, errLeaving},
+		{"closed", func(f *fake) { _ = f.nc.Close() }, ErrGone},
+	} {
+		end := make(chan bool)
+		c := fakeServer(t, ClientSettings{}, nil, func(f *fake) {
+			f.request()
+			<-end
+			row.end(f)
+			f.drain()
+		})
+		s := dialStream(t, c)
+		_, _ = io.WriteString(s, getA)
+		conn := s.(*clientStream).conn
+		close(end)
+		for stop := time.Now().Add(patience); ; time.Sleep(time.Millisecond) {
+			more, err := conn.reserve()
+			if errors.Is(err, row.want) {
+				break
+			}
+			if err == nil {
+				_ = more.Close()
+			}
+			if time.Now().After(stop) {
+				t.Fatalf("%s: %v", row.name, err)
+			}
+		}
+		_ = s.Close()
+	}
+}
+
 func TestClientResets(t *testing.T) {
 	for _, row := range []struct {
 		name        string
