@@ -8,6 +8,7 @@ import (
 	"net"
 	"net/netip"
 	"os"
+	"runtime/debug"
 	"slices"
 	"strings"
 	"time"
@@ -69,12 +70,21 @@ func (r *resolver) lookup(ctx context.Context, config *dns.ClientConfig, name st
 	var answers [len(types)]answer
 	var errs [len(types)]error
 	second := make(chan struct{})
+	died := "" // of a panic: why and where
 	go func() {
 		defer close(second)
+		defer func() {
+			if v := recover(); v != nil {
+				died = fmt.Sprintf("in a query: %v\n%s", v, debug.Stack())
+			}
+		}()
 		answers[1], errs[1] = query(ctx, config, name, types[1])
 	}()
 	answers[0], errs[0] = query(ctx, config, name, types[0])
 	<-second
+	if died != "" { // where it is recovered from
+		panic(died)
+	}
 
 	if errs[0] != nil && errs[1] != nil {
 		if errors.Is(errs[1], errNoName) {

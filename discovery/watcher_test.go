@@ -19,11 +19,13 @@ import (
 	"sluice/balancer"
 )
 
-// channelSource sends what the test puts into sets and ends with what it puts into errs.
+// channelSource sends what the test puts into sets and ends with what it puts into errs; errPanics is a panic.
 type channelSource struct {
 	sets chan []balancer.ServerSpec
 	errs chan error
 }
+
+var errPanics = errors.New("a panic that is out of order")
 
 func newChannelSource() *channelSource {
 	return &channelSource{sets: make(chan []balancer.ServerSpec), errs: make(chan error)}
@@ -39,6 +41,9 @@ func (s *channelSource) Run(ctx context.Context, out chan<- []balancer.ServerSpe
 				return ctx.Err()
 			}
 		case err := <-s.errs:
+			if err == errPanics {
+				panic(err)
+			}
 			return err
 		case <-ctx.Done():
 			return ctx.Err()
@@ -406,23 +411,47 @@ func TestConfigureProbesAtOnce(t *testing.T) {
 }
 
 func TestSourceErrorKeepsTheServers(t *testing.T) {
+	for _, why := range []error{errors.New("out of order"), errPanics} {
+		synctest.Test(t, func(t *testing.T) {
+			w, u, src, f := watch(t, DefaultConfig().HealthCheck)
+			f.set("a:1", well)
+			src.send("a:1")
+			time.Sleep(time.Second)
+			src.errs <- why
+			synctest.Wait()
+			if notes := w.Notes(); len(notes) != 1 || !strings.Contains(notes[0].Why, "out of order") {
+				t.Errorf("%+v", notes)
+			}
+			if state(u, "a:1") != balancer.StateReady {
+				t.Error("the server is gone")
+			}
+			src.send("a:1", "b:1") // blocks until the source runs again
+			synctest.Wait()
+			if len(w.Notes()) != 0 || len(u.Servers()) != 2 {
+				t.Errorf("%+v, %d servers", w.Notes(), len(u.Servers()))
+			}
+		})
+	}
+}
+
+// A probe that panics has failed, and is all that has.
+func TestPanicCostsOneProbe(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		w, u, src, f := watch(t, DefaultConfig().HealthCheck)
+		_, u, src, f := watch(t, DefaultConfig().HealthCheck)
 		f.set("a:1", well)
-		src.send("a:1")
-		time.Sleep(time.Second)
-		src.errs <- errors.New("out of order")
-		synctest.Wait()
-		if notes := w.Notes(); len(notes) != 1 || !strings.Contains(notes[0].Why, "out of order") {
-			t.Errorf("%+v", notes)
+		f.set("b:1", well)
+		src.send("a:1", "b:1")
+		time.Sleep(time.Minute)
+		f.set("a:1", func(context.Context, limits) error { panic("out of order") })
+		time.Sleep(time.Minute)
+		s, why := u.Server("a:1").State(time.Now())
+		if s != balancer.StateUnhealthy || !strings.Contains(why, "out of order") || state(u, "b:1") != balancer.StateReady {
+			t.Errorf("%v %q, the other %v", s, why, state(u, "b:1"))
 		}
+		f.set("a:1", well)
+		time.Sleep(time.Minute)
 		if state(u, "a:1") != balancer.StateReady {
-			t.Error("the server is gone")
-		}
-		src.send("a:1", "b:1") // blocks until the source runs again
-		synctest.Wait()
-		if len(w.Notes()) != 0 || len(u.Servers()) != 2 {
-			t.Errorf("%+v, %d servers", w.Notes(), len(u.Servers()))
+			t.Error("not ready again")
 		}
 	})
 }
