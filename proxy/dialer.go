@@ -5,6 +5,7 @@ import (
 	"crypto/tls"
 	"errors"
 	"fmt"
+	"log/slog"
 	"net"
 
 	"sluice/proxy/http1"
@@ -26,12 +27,13 @@ type Dialer struct {
 	tls      *tls.Config // nil: without
 	sessions tls.ClientSessionCache
 	err      error // why no connection can be made
+	log      *slog.Logger
 }
 
 // NewDialer reads the files that cfg names. What is wrong with them every connection fails with; the configuration's check told it
-// before.
-func NewDialer(cfg UpstreamConfig) *Dialer {
-	d := &Dialer{protocol: cfg.Protocol}
+// before. log gets panics of connections; nil is slog.Default().
+func NewDialer(cfg UpstreamConfig, log *slog.Logger) *Dialer {
+	d := &Dialer{protocol: cfg.Protocol, log: log}
 	if cfg.TLS.Off() {
 		return d
 	}
@@ -120,7 +122,7 @@ func agreed(nc net.Conn) string {
 // streams is how connections of HTTP/2 are used.
 func (d *Dialer) streams(c *UpstreamConfig) http2.ClientSettings {
 	return http2.ClientSettings{
-		Secure: d.tls != nil, MaxHeaderList: 64 << 10, IdleTimeout: c.Timeouts.KeepAlive, WriteTimeout: c.Timeouts.Idle,
+		Log: d.log, Secure: d.tls != nil, MaxHeaderList: 64 << 10, IdleTimeout: c.Timeouts.KeepAlive, WriteTimeout: c.Timeouts.Idle,
 	}
 }
 
@@ -131,7 +133,7 @@ func (d *Dialer) Over(ctx context.Context, nc net.Conn, addr string) (net.Conn, 
 	if err != nil || !d.http2() {
 		return nc, err
 	}
-	nc, err = http2.Single(ctx, nc, http2.ClientSettings{Secure: d.tls != nil})
+	nc, err = http2.Single(ctx, nc, http2.ClientSettings{Log: d.log, Secure: d.tls != nil})
 	return nc, asHandshake(err)
 }
 

@@ -128,7 +128,7 @@ func newGateway(t testing.TB, cfg balancer.Config, up UpstreamConfig, routes []R
 }
 
 func readyUpstream(name string, cfg balancer.Config, up UpstreamConfig, servers ...string) *Upstream {
-	u := NewUpstream(balancer.NewUpstream(name, cfg), up)
+	u := NewUpstream(balancer.NewUpstream(name, cfg), up, nil)
 	setServers(u, servers...)
 	return u
 }

@@ -24,7 +24,7 @@ func testTable(t testing.TB, listen []string, routes ...RouteConfig) *Table {
 func testUpstreams() map[string]*Upstream {
 	all := map[string]*Upstream{}
 	for _, name := range []string{"a", "b"} {
-		all[name] = NewUpstream(balancer.NewUpstream(name, balancer.DefaultConfig()), DefaultUpstreamConfig())
+		all[name] = NewUpstream(balancer.NewUpstream(name, balancer.DefaultConfig()), DefaultUpstreamConfig(), nil)
 	}
 	return all
 }

@@ -1,6 +1,7 @@
 package proxy
 
 import (
+	"log/slog"
 	"net/netip"
 	"sync/atomic"
 	"time"
@@ -13,17 +14,18 @@ import (
 // budget of retries. All methods may be called concurrently.
 type Upstream struct {
 	*balancer.Upstream
+	log     *slog.Logger
 	cfg     atomic.Pointer[UpstreamConfig]
 	dialer  atomic.Pointer[Dialer]
 	budget  retryBudget
 	retries atomic.Uint64
 }
 
-// NewUpstream takes over the hooks of b, so it is called before b's first Update.
-func NewUpstream(b *balancer.Upstream, cfg UpstreamConfig) *Upstream {
-	u := &Upstream{Upstream: b}
+// NewUpstream takes over the hooks of b, so it is called before b's first Update. log gets panics; nil is slog.Default().
+func NewUpstream(b *balancer.Upstream, cfg UpstreamConfig, log *slog.Logger) *Upstream {
+	u := &Upstream{Upstream: b, log: log}
 	u.cfg.Store(&cfg)
-	u.dialer.Store(NewDialer(cfg))
+	u.dialer.Store(NewDialer(cfg, log))
 	b.SetHooks(u.added, u.removed)
 	return u
 }
@@ -32,7 +34,7 @@ func NewUpstream(b *balancer.Upstream, cfg UpstreamConfig) *Upstream {
 // end with the requests that they are in. The balancer's own part is configured by u.Upstream.Configure.
 func (u *Upstream) Configure(cfg UpstreamConfig) {
 	u.cfg.Store(&cfg)
-	d := NewDialer(cfg)
+	d := NewDialer(cfg, u.log)
 	another := !d.same(u.dialer.Load())
 	if another {
 		u.dialer.Store(d)

@@ -41,7 +41,7 @@ type upstream struct {
 // newUpstream makes the parts that the routing table needs; start makes it find servers.
 func newUpstream(name string, cfg *config.Upstream, log *slog.Logger) *upstream {
 	ground := balancer.NewUpstream(name, cfg.Balancer)
-	return &upstream{name: name, cfg: cfg, log: log, ground: ground, front: proxy.NewUpstream(ground, cfg.Proxy)}
+	return &upstream{name: name, cfg: cfg, log: log, ground: ground, front: proxy.NewUpstream(ground, cfg.Proxy, log)}
 }
 
 // start finds servers as cfg says and scales them where it asks for that.

@@ -314,7 +314,12 @@ func (c *Conn) handle() (returned bool) {
 // recovered ends the connection when its goroutine panics: that request is lost, the process lives.
 func (c *Conn) recovered(where string) {
 	if v := recover(); v != nil {
-		c.server.log().Error("panic", "in", where, "panic", v, "client", c.origin.Remote.String(), "stack", string(debug.Stack()))
+		c.panicked(where, v)
 		c.cut()
 	}
+}
+
+// panicked logs what was recovered from.
+func (c *Conn) panicked(where string, what any) {
+	c.server.log().Error("panic", "in", where, "panic", what, "client", c.origin.Remote.String(), "stack", string(debug.Stack()))
 }

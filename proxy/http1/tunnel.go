@@ -77,6 +77,12 @@ func (c *Conn) Tunnel(u *UpConn, idle time.Duration) (in, out int64) {
 	done := make(chan struct{})
 	go func() {
 		defer close(done)
+		defer func() {
+			if v := recover(); v != nil {
+				c.panicked("tunnel", v)
+				down.fail()
+			}
+		}()
 		down.run(u.in.unread())
 	}()
 	up.run(c.in.unread())

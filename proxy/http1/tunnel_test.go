@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"io"
+	"net"
 	"strings"
 	"testing"
 	"time"
@@ -202,4 +203,34 @@ func TestTunnelLeavesAnywayWithinReason(t *testing.T) {
 		_ = c.Close()
 		eventually(t, "both ends closed", func() bool { open, _ := f.Conns(); return open == 0 && h.t.Live() == 0 })
 	}
+}
+
+// tripping is a connection whose Read panics behind the bytes "trip".
+type tripping struct{ net.Conn }
+
+func (c tripping) Read(p []byte) (int, error) {
+	n, err := c.Conn.Read(p)
+	if strings.HasSuffix(string(p[:n]), "trip") {
+		panic("out of order")
+	}
+	return n, err
+}
+
+// A panic in the direction from the server ends the tunnel, as one in the other does.
+func TestTunnelSurvivesPanics(t *testing.T) {
+	addr := script(t, echoing(""))
+	f, h := startRelay(t, addr)
+	h.t.SetConfig(TransportConfig{Idle: 5 * time.Second, Dial: func(ctx context.Context) (net.Conn, error) {
+		nc, err := Connect(ctx, addr, time.Second)
+		return tripping{nc}, err
+	}})
+	c := f.dial(t)
+	upgrade(t, c, "")
+	c.send("ping")
+	c.expect("ping")
+	c.send("trip")
+	if got, _ := c.rest(); got != "" {
+		t.Errorf("%q", got)
+	}
+	eventually(t, "both ends closed", func() bool { open, _ := f.Conns(); return open == 0 && h.t.Live() == 0 })
 }

@@ -3,7 +3,10 @@ package http2
 import (
 	"context"
 	"errors"
+	"fmt"
+	"log/slog"
 	"net"
+	"runtime/debug"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -22,6 +25,8 @@ var errClientClosed = errors.New("http2: client closed")
 
 // ClientSettings bound the connections of a Client. Zero fields mean the defaults.
 type ClientSettings struct {
+	// Log gets panics; nil = slog.Default().
+	Log *slog.Logger
 	// Secure says that the connections are encrypted: the scheme is https.
 	Secure bool
 	// MaxStreams is how many requests are under way on one connection, if the server lets as many; 0 = 100.
@@ -54,6 +59,9 @@ func (s ClientSettings) filled() ClientSettings {
 		if *v == 0 {
 			*v = def
 		}
+	}
+	if s.Log == nil {
+		s.Log = slog.Default()
 	}
 	orInt(&s.MaxStreams, 100, 1)
 	orInt(&s.MaxConns, 64, 1)
@@ -167,13 +175,27 @@ func (c *Client) dialMore(ctx context.Context) {
 	}
 	go func() {
 		defer cancel()
-		nc, err := c.dial(bound)
 		var conn *clientConn
-		if err == nil {
-			conn, err = newClientConn(bound, nc, *set, c)
-		}
+		err := guard(set.Log, "HTTP/2 dial", func() error {
+			nc, err := c.dial(bound)
+			if err == nil {
+				conn, err = newClientConn(bound, nc, *set, c)
+			}
+			return err
+		})
 		c.dialed(conn, err)
 	}()
+}
+
+// guard calls f, on a goroutine that is no request's, and makes of its panic an error: a connection is lost, the process lives.
+func guard(log *slog.Logger, where string, f func() error) (err error) {
+	defer func() {
+		if v := recover(); v != nil {
+			log.Error("panic", "in", where, "panic", v, "stack", string(debug.Stack()))
+			err = fmt.Errorf("%w: internal fault: %v", ErrGone, v)
+		}
+	}()
+	return f()
 }
 
 func (c *Client) dialed(conn *clientConn, err error) {

@@ -58,8 +58,12 @@ func newClientConn(ctx context.Context, nc net.Conn, set ClientSettings, pool *C
 
 	stop := context.AfterFunc(ctx, func() { _ = nc.SetReadDeadline(time.Unix(1, 0)) })
 	c.greet()
-	go c.write(nil, nil)
-	err := c.readFirst()
+	go func() {
+		if err := guard(set.Log, "HTTP/2 writer to a server", c.writeAll); err != nil {
+			_ = nc.Close() // the reader ends with it
+		}
+	}()
+	err := guard(set.Log, "HTTP/2 handshake", c.readFirst)
 	if !stop() || err != nil {
 		c.fail(errors.Join(ErrGone, err))
 		if ctx.Err() != nil {
@@ -70,7 +74,7 @@ func newClientConn(ctx context.Context, nc net.Conn, set ClientSettings, pool *C
 		}
 		return nil, fmt.Errorf("HTTP/2 handshake: %w", err)
 	}
-	go c.read()
+	go func() { c.fail(guard(set.Log, "HTTP/2 reader from a server", c.readAll)) }()
 	return c, nil
 }
 
@@ -101,8 +105,13 @@ func (c *clientConn) readFirst() error {
 	return c.onServerSettings(settings)
 }
 
-// read is the goroutine that reads.
-func (c *clientConn) read() {
+func (c *clientConn) writeAll() error {
+	c.write(nil, nil)
+	return nil
+}
+
+// readAll reads frames until the connection ends.
+func (c *clientConn) readAll() error {
 	for {
 		f, err := c.readFrame()
 		if err == nil {
@@ -113,8 +122,7 @@ func (c *clientConn) read() {
 			err = c.refuse(fault)
 		}
 		if err != nil {
-			c.fail(err)
-			return
+			return err
 		}
 	}
 }

@@ -1,13 +1,16 @@
 package http2
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"io"
+	"log/slog"
 	"net"
 	"net/http"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -417,5 +420,76 @@ func TestClientTrailersAndInterims(t *testing.T) {
 		if err != nil || body != "hi" || res.Trailer.Get("Grpc-Status") != "0" || res.Trailer.Get("Grpc-Message") != "fine" {
 			t.Errorf("%v: %v %q %v", fields, res, body, err)
 		}
+	}
+}
+
+// faulty is a connection that panics where it is told to.
+type faulty struct {
+	net.Conn
+	where *atomic.Value
+}
+
+func (c faulty) Read(p []byte) (int, error) {
+	n, err := c.Conn.Read(p)
+	if c.where.Load() == "read" {
+		panic("out of order")
+	}
+	return n, err
+}
+
+func (c faulty) Write(p []byte) (int, error) {
+	if c.where.Load() == "write" {
+		panic("out of order")
+	}
+	return c.Conn.Write(p)
+}
+
+// A panic on a goroutine of a connection costs this connection, and the log has it.
+func TestClientSurvivesPanics(t *testing.T) {
+	for _, row := range []struct{ where, first string }{
+		{"dial", "dial"}, {"read", "dial"}, {"write", "dial"}, // before there is a stream
+		{"read", "request"}, {"write", "request"},
+	} {
+		t.Run(row.where+" "+row.first, func(t *testing.T) {
+			var log bytes.Buffer
+			var where atomic.Value
+			c := fakeServer(t, ClientSettings{}, nil, func(f *fake) {
+				for id := f.request(); id != 0; id = f.request() {
+					f.head(id, true, ":status=204")
+				}
+			})
+			c.Configure(ClientSettings{Log: slog.New(slog.NewTextHandler(&log, nil))})
+			connect := c.dial
+			c.dial = func(ctx context.Context) (net.Conn, error) {
+				if where.Load() == "dial" {
+					panic("out of order")
+				}
+				nc, err := connect(ctx)
+				return faulty{nc, &where}, err
+			}
+			if row.first == "dial" {
+				where.Store(row.where)
+				if s, err := c.Dial(t.Context()); err == nil {
+					t.Errorf("got %T", s)
+				}
+			} else {
+				s := dialStream(t, c)
+				where.Store(row.where)
+				_, _ = io.WriteString(s, getA)
+				if _, res, _, err := answer(s, "GET"); !errors.Is(err, ErrGone) || unprocessed(s) {
+					t.Errorf("%v, %v", res, err)
+				}
+				_ = s.Close()
+			}
+			where.Store("nowhere")
+			for end := time.Now().Add(patience); c.Conns() != 0 && time.Now().Before(end); time.Sleep(time.Millisecond) {
+			}
+			if _, res, _, err := ask(t, c, getA); err != nil || res.StatusCode != 204 {
+				t.Errorf("then: %v, %v", res, err)
+			}
+			if text := log.String(); !strings.Contains(text, "out of order") || !strings.Contains(text, "clientlife_test.go") {
+				t.Errorf("logged %q", text)
+			}
+		})
 	}
 }
