@@ -239,7 +239,7 @@ func (x *Exchange) send() error {
 		}
 		up.Close()
 		x.up = nil
-		if stale && fresh < maxFresh && x.rewind() {
+		if stale && !x.interim && fresh < maxFresh && x.rewind() {
 			continue
 		}
 		x.written = x.written || delivered

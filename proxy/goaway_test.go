@@ -14,6 +14,8 @@ import (
 	"testing"
 	"time"
 
+	h2 "golang.org/x/net/http2"
+
 	"sluice/balancer"
 )
 
@@ -166,4 +168,45 @@ func TestSlowClientOnASharedConnection(t *testing.T) {
 		_ = c.Close()
 	}
 	g.eventually("nothing in flight", func() bool { return g.ups["a"].InFlight() == 0 })
+}
+
+// A server that has begun to answer, be it by an interim response, has looked at the request, whatever it says of that afterwards. The
+// client has heard of it, so nothing is sent again.
+func TestNoRetryBehindAnInterimResponse(t *testing.T) {
+	for name, refuse := range map[string]func(fr *h2.Framer, id uint32){
+		"REFUSED_STREAM": func(fr *h2.Framer, id uint32) { _ = fr.WriteRSTStream(id, h2.ErrCodeRefusedStream) },
+		"GOAWAY":         func(fr *h2.Framer, id uint32) { _ = fr.WriteGoAway(0, h2.ErrCodeNo, nil) }, // and the end of the connection
+	} {
+		for _, method := range []string{"GET", "POST"} {
+			t.Run(name+" "+method, func(t *testing.T) {
+				var seen atomic.Int32
+				passed := make(chan bool)
+				addr := h2Server(t, func(fr *h2.Framer, head func(uint32, bool, ...string), _ int) {
+					id := nextRequest(fr)
+					if seen.Add(1) > 1 {
+						head(id, true, ":status=204")
+						return
+					}
+					head(id, false, ":status=103", "link=</a>")
+					select {
+					case <-passed:
+						refuse(fr, id)
+					case <-t.Context().Done():
+					}
+				})
+				g := newGateway(t, roundRobin(), h2c(), one(RouteConfig{}), addr)
+				c := g.dial()
+				defer c.Close()
+				c.send(method + " / HTTP/1.1\nHost: x\nContent-Length: 0\n\n")
+				if r := c.head(method); r.StatusCode != http.StatusEarlyHints || r.Header.Get("Link") != "</a>" {
+					t.Fatalf("got %d", r.StatusCode)
+				}
+				close(passed)
+				(&response{Response: c.head(method)}).wants(t, 502, ReasonServerClosed)
+				if n := seen.Load(); n != 1 {
+					t.Errorf("%d delivered", n)
+				}
+			})
+		}
+	}
 }

@@ -247,8 +247,8 @@ func (c *clientConn) onServerSettings(f *h2.SettingsFrame) error {
 	return nil
 }
 
-// onServerReset ends a stream (RFC 9113 §7, §8.1): REFUSED_STREAM says that the request was not processed, any code behind a whole
-// response that the rest of the request is not wanted.
+// onServerReset ends a stream (RFC 9113 §7, §8.1): REFUSED_STREAM says that the request was not processed, unless an answer to it has
+// begun, and any code behind a whole response that the rest of the request is not wanted.
 func (c *clientConn) onServerReset(f *h2.RSTStreamFrame) error {
 	c.mu.Lock()
 	defer c.unlock()
@@ -261,7 +261,7 @@ func (c *clientConn) onServerReset(f *h2.RSTStreamFrame) error {
 		return c.spendNoise(1)
 	case s.recvEnded:
 		c.stop(s)
-	case f.ErrCode == h2.ErrCodeRefusedStream && !s.started:
+	case f.ErrCode == h2.ErrCodeRefusedStream && !s.answered():
 		c.lose(s, ErrUnprocessed)
 	default:
 		c.lose(s, reset{f.ErrCode})
@@ -269,12 +269,13 @@ func (c *clientConn) onServerReset(f *h2.RSTStreamFrame) error {
 	return nil
 }
 
-// onGoAway takes the server's word for it that streams above the last one were not processed (RFC 9113 §6.8).
+// onGoAway takes the server's word for it that streams above the last one were not processed (RFC 9113 §6.8), but of those that it has
+// begun to answer.
 func (c *clientConn) onGoAway(f *h2.GoAwayFrame) error {
 	c.mu.Lock()
 	c.leaving = true
 	for id, s := range c.streams {
-		if id > f.LastStreamID && !s.started {
+		if id > f.LastStreamID && !s.answered() {
 			c.lose(s, ErrUnprocessed)
 		}
 	}

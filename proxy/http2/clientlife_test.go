@@ -164,6 +164,15 @@ func TestClientResets(t *testing.T) {
 			f.head(id, false, ":status=200")
 			_ = f.fr.WriteRSTStream(id, h2.ErrCodeRefusedStream)
 		}, false},
+		{"refused behind an interim head", func(f *fake, id uint32) {
+			f.head(id, false, ":status=103")
+			_ = f.fr.WriteRSTStream(id, h2.ErrCodeRefusedStream)
+		}, false},
+		{"GOAWAY without it behind an interim head", func(f *fake, id uint32) {
+			f.head(id, false, ":status=103")
+			_ = f.fr.WriteGoAway(id-1, h2.ErrCodeNo, nil)
+			_ = f.nc.Close()
+		}, false},
 		{"the connection", func(f *fake, id uint32) { _ = f.nc.Close() }, false},
 	} {
 		t.Run(row.name, func(t *testing.T) {

@@ -110,6 +110,10 @@ func (c *clientConn) takeHead(s *Stream, end bool) error {
 	return nil
 }
 
+// answered tells that a head has come, be it an interim one, which may be with the client already: the server has looked at the request.
+// mu is held.
+func (s *Stream) answered() bool { return s.started || s.interims > 0 }
+
 // takeTrailers gives the field section behind a body to whoever reads. mu is held.
 func (c *clientConn) takeTrailers(s *Stream, end bool) error {
 	if !end {
