@@ -234,7 +234,7 @@ func (x *Exchange) send() error {
 			err = cause
 		}
 		delivered, stale := up.Delivered(), up.Stale()
-		if !up.Reused() { // a server that refuses every stream is one that fails
+		if !up.Reused() { // a server that ends every connection is one that fails
 			fresh++
 		}
 		up.Close()

@@ -319,21 +319,27 @@ func nextRequest(fr *h2.Framer) uint32 {
 	}
 }
 
-// A POST that the server says it has not processed is sent again, and says nothing of the server; one of which that is not known
-// never is; and a server that refuses all is one that fails.
+// A POST that the server says it has not processed is sent again; one of which that is not known never is. A connection that ends
+// says nothing of its server and is no try; that a server refuses a stream of one that goes on is a try that failed.
 func TestUnprocessedStreams(t *testing.T) {
 	for _, row := range []struct {
 		name   string
 		refuse func(fr *h2.Framer, id uint32)
 		again  bool
+		tries  float64
+		fails  bool // counts against the server
 	}{
-		{"REFUSED_STREAM", func(fr *h2.Framer, id uint32) { _ = fr.WriteRSTStream(id, h2.ErrCodeRefusedStream) }, true},
-		{"GOAWAY", func(fr *h2.Framer, id uint32) { _ = fr.WriteGoAway(id-1, h2.ErrCodeNo, nil) }, true},
-		{"CANCEL", func(fr *h2.Framer, id uint32) { _ = fr.WriteRSTStream(id, h2.ErrCodeCancel) }, false},
+		{"REFUSED_STREAM", func(fr *h2.Framer, id uint32) { _ = fr.WriteRSTStream(id, h2.ErrCodeRefusedStream) }, true, 2, true},
+		{"GOAWAY", func(fr *h2.Framer, id uint32) { _ = fr.WriteGoAway(id-1, h2.ErrCodeNo, nil) }, true, 1, false},
+		{"REFUSED_STREAM within GOAWAY", func(fr *h2.Framer, id uint32) {
+			_ = fr.WriteGoAway(id, h2.ErrCodeNo, nil)
+			_ = fr.WriteRSTStream(id, h2.ErrCodeRefusedStream)
+		}, true, 1, false},
+		{"CANCEL", func(fr *h2.Framer, id uint32) { _ = fr.WriteRSTStream(id, h2.ErrCodeCancel) }, false, 1, true},
 		{"GOAWAY after the request", func(fr *h2.Framer, id uint32) {
 			_ = fr.WriteGoAway(id, h2.ErrCodeNo, nil)
 			_ = fr.WriteRSTStream(id, h2.ErrCodeInternal)
-		}, false},
+		}, false, 1, true},
 	} {
 		t.Run(row.name, func(t *testing.T) {
 			var seen atomic.Int32
@@ -353,8 +359,11 @@ func TestUnprocessedStreams(t *testing.T) {
 			if row.again && (r.StatusCode != 200 || seen.Load() != 2) || !row.again && (seen.Load() != 1 || r.StatusCode != 502) {
 				t.Errorf("%d after %d tries", r.StatusCode, seen.Load())
 			}
-			if line := g.lines(1)[0]; line["tries"] != 1.0 {
+			if line := g.lines(1)[0]; line["tries"] != row.tries {
 				t.Errorf("%v tries", line["tries"])
+			}
+			if n := g.proxy.Stats().Upstreams[0].Retries; float64(n) != row.tries-1 {
+				t.Errorf("%d retries", n)
 			}
 			ejected := 0
 			for _, s := range g.ups["a"].Servers() {
@@ -362,20 +371,47 @@ func TestUnprocessedStreams(t *testing.T) {
 					ejected++
 				}
 			}
-			if (ejected == 0) != row.again {
+			if (ejected != 0) != row.fails {
 				t.Errorf("%d servers are ejected", ejected)
 			}
 		})
 	}
-	t.Run("refuses all", func(t *testing.T) {
-		addr := h2Server(t, func(fr *h2.Framer, _ func(uint32, bool, ...string), _ int) {
+}
+
+// A server that refuses every stream gets no more of them than one that fails in another way: by attempts and the budget.
+func TestRefusedStreamsAreRetries(t *testing.T) {
+	for _, row := range []struct {
+		attempts int
+		budget   float64
+		requests int
+		retries  int
+	}{
+		{0, 0.2, 20, 0},
+		{1, 0.2, 20, 20},
+		{2, 0.2, 5, 10},
+		{1, 0, 40, budgetFloor * int(balancer.RecentWindow/time.Second)},
+	} {
+		var delivered atomic.Int32
+		refuses := func(fr *h2.Framer, _ func(uint32, bool, ...string), _ int) {
 			for id := nextRequest(fr); id != 0; id = nextRequest(fr) {
+				delivered.Add(1)
 				_ = fr.WriteRSTStream(id, h2.ErrCodeRefusedStream)
 			}
-		})
-		g := newGateway(t, roundRobin(), h2c(), one(RouteConfig{}), addr)
-		g.do("POST / HTTP/1.1\nHost: x\nContent-Length: 2\n\nhi").wants(t, 502, ReasonServerClosed)
-	})
+		}
+		up := h2c()
+		up.Retry.Attempts, up.Retry.Budget = row.attempts, row.budget
+		g := newGateway(t, roundRobin(), up, one(RouteConfig{}), h2Server(t, refuses), h2Server(t, refuses))
+		for i := range row.requests {
+			method := []string{"GET", "POST"}[i%2]
+			g.do(method+" / HTTP/1.1\nHost: x\nContent-Length: 2\n\nhi").wants(t, 502, ReasonServerClosed)
+		}
+		if n := int(delivered.Load()); n != row.requests+row.retries {
+			t.Errorf("%d attempts, budget %v: %d requests were delivered %d times", row.attempts, row.budget, row.requests, n)
+		}
+		if n := g.proxy.Stats().Upstreams[0].Retries; int(n) != row.retries {
+			t.Errorf("%d attempts, budget %v: %d retries are counted", row.attempts, row.budget, n)
+		}
+	}
 }
 
 // A large download and a large upload are no flood of window updates.

@@ -120,6 +120,8 @@ func (u *UpConn) Delivered() bool { return u.Sent() && u.delivered && !u.unproce
 type requestStream interface {
 	// Unprocessed tells that the server has not looked at the request, and will not.
 	Unprocessed() bool
+	// Refused tells of one that is Unprocessed that the server did not want this request: its connection goes on.
+	Refused() bool
 }
 
 // malformedStream is what reading from one fails with when the server breaks the protocol.
@@ -135,9 +137,12 @@ func (u *UpConn) unprocessed() bool {
 }
 
 // Stale tells that nothing of the request was seen because the connection was at its end, which says nothing of the server: the request
-// can be sent on another one.
+// can be sent on another one. That a server of HTTP/2 refuses a stream of a connection that goes on does say something.
 func (u *UpConn) Stale() bool {
-	return !u.Delivered() && (u.reused || u.unprocessed())
+	if s, ok := u.nc.(requestStream); ok {
+		return s.Unprocessed() && !s.Refused()
+	}
+	return u.reused && !u.Delivered()
 }
 
 // AllowUpgrade lets ReadHead return a 101: the request that is sent asks for WebSocket.

@@ -17,6 +17,9 @@ import (
 // (RFC 9113 §8.7): whatever its method it can be sent again.
 var ErrUnprocessed = errors.New("http2: request not processed")
 
+// errRefused is the ErrUnprocessed of a stream that the server did not want though its connection goes on.
+var errRefused = fmt.Errorf("%w: refused", ErrUnprocessed)
+
 // ErrNotSpoken is Dial's for a server that was reached and does not speak HTTP/2.
 var ErrNotSpoken = errors.New("http2: the server does not speak HTTP/2")
 
@@ -113,7 +116,8 @@ func (c *Client) Conns() int {
 
 // Dial gives a stream for one exchange, on a connection that has room for it or on a new one. It is a net.Conn to which a request is
 // written, and from which its response is read, in the form of HTTP/1.1; the server hears of it with the first Write. Closing it before
-// both are whole tells the server so (RST_STREAM). Its method Unprocessed tells that the server has not looked at the request.
+// both are whole tells the server so (RST_STREAM). Its method Unprocessed tells that the server has not looked at the request, and Refused
+// that this is no matter of the connection.
 // Errors are those of the function that dials, or ctx's.
 func (c *Client) Dial(ctx context.Context) (net.Conn, error) {
 	if s, err := c.take(); s != nil || err != nil {

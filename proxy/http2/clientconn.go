@@ -261,8 +261,10 @@ func (c *clientConn) onServerReset(f *h2.RSTStreamFrame) error {
 		return c.spendNoise(1)
 	case s.recvEnded:
 		c.stop(s)
-	case f.ErrCode == h2.ErrCodeRefusedStream && !s.answered():
+	case f.ErrCode == h2.ErrCodeRefusedStream && !s.answered() && c.leaving: // as a part of its leaving
 		c.lose(s, ErrUnprocessed)
+	case f.ErrCode == h2.ErrCodeRefusedStream && !s.answered():
+		c.lose(s, errRefused)
 	default:
 		c.lose(s, reset{f.ErrCode})
 	}

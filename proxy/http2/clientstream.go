@@ -26,11 +26,17 @@ func (s *clientStream) orNil() net.Conn {
 }
 
 // Unprocessed tells that the server has not looked at the request, and will not.
-func (s *clientStream) Unprocessed() bool {
+func (s *clientStream) Unprocessed() bool { return s.ended(ErrUnprocessed) }
+
+// Refused tells of one that is Unprocessed that the server did not want this request, rather than any on the connection.
+func (s *clientStream) Refused() bool { return s.ended(errRefused) }
+
+// ended tells that the stream is gone for that reason.
+func (s *clientStream) ended(why error) bool {
 	l := s.link
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	return errors.Is(s.gone, ErrUnprocessed)
+	return errors.Is(s.gone, why)
 }
 
 // Canceled tells an error of a stream that its server has reset with CANCEL, as gRPC's do at the end of a call's time.
