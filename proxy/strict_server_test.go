@@ -2,6 +2,7 @@ package proxy
 
 import (
 	"bufio"
+	"fmt"
 	"io"
 	"net"
 	"net/http"
@@ -9,6 +10,8 @@ import (
 	"sync/atomic"
 	"testing"
 	"time"
+
+	h2 "golang.org/x/net/http2"
 
 	"sluice/balancer"
 )
@@ -169,6 +172,28 @@ func TestBytesBeyondTheAnswer(t *testing.T) {
 			}
 			s.after(g)
 			c.lives()
+		})
+	}
+}
+
+// Over HTTP/2 it is the stream that they end.
+func TestBytesBeyondTheAnswerOverHTTP2(t *testing.T) {
+	for _, row := range []struct{ method, status, length string }{{"HEAD", "200", "4"}, {"GET", "204", "4"}, {"GET", "304", "4"}, {"GET", "200", "0"}} {
+		t.Run(row.method+" "+row.status, func(t *testing.T) {
+			addr := h2Server(t, func(fr *h2.Framer, head func(uint32, bool, ...string), _ int) {
+				for id := nextRequest(fr); id != 0; id = nextRequest(fr) {
+					head(id, false, ":status="+row.status, "content-length="+row.length)
+					_ = fr.WriteData(id, true, []byte("evil"))
+				}
+			})
+			g := newGateway(t, roundRobin(), h2c(), one(RouteConfig{}), addr)
+			c := g.dial()
+			defer c.Close()
+			for range 100 { // the reader of the head is before the surplus or behind it
+				if r := c.do(row.method + " / HTTP/1.1\nHost: x\n\n"); fmt.Sprint(r.StatusCode) != row.status || r.body != "" || r.err != nil {
+					t.Fatalf("%d %q, %v", r.StatusCode, r.body, r.err)
+				}
+			}
 		})
 	}
 }

@@ -251,16 +251,81 @@ func TestClientRefusesMalformedResponses(t *testing.T) {
 	}
 }
 
-// HEAD has no body, whatever is sent.
-func TestClientBodyOfHead(t *testing.T) {
+// A response without a body stands, whatever comes behind its head and before it is read. That ends the stream and goes nowhere.
+func TestClientSurplusBehindAWholeResponse(t *testing.T) {
+	surplus := map[string]func(f *fake, id uint32){
+		"end":  func(f *fake, id uint32) { _ = f.fr.WriteData(id, true, nil) },
+		"DATA": func(f *fake, id uint32) { _ = f.fr.WriteData(id, true, []byte("abc")) },
+		"more DATA": func(f *fake, id uint32) {
+			_ = f.fr.WriteData(id, false, []byte("abc"))
+			_ = f.fr.WriteData(id, true, nil)
+		},
+		"another head":   func(f *fake, id uint32) { f.head(id, false, ":status=200") },
+		"bad trailers":   func(f *fake, id uint32) { f.head(id, true, "connection=close") },
+		"reset":          func(f *fake, id uint32) { _ = f.fr.WriteRSTStream(id, h2.ErrCodeInternal) },
+		"a broken frame": func(f *fake, id uint32) { _ = f.fr.WriteData(id+1, false, nil) },
+	}
+	for what, send := range surplus {
+		for _, row := range []struct{ method, status, length string }{
+			{"HEAD", "200", "3"}, {"GET", "204", ""}, {"GET", "304", "3"}, {"GET", "200", "0"},
+			{"POST", "204", ""}, // whose request is not whole
+		} {
+			t.Run(what+" behind "+row.method+" "+row.status, func(t *testing.T) {
+				sent := make(chan bool)
+				c := fakeServer(t, ClientSettings{}, nil, func(f *fake) {
+					id := f.request()
+					fields := []string{":status=" + row.status}
+					if row.length != "" {
+						fields = append(fields, "content-length="+row.length)
+					}
+					f.head(id, false, fields...)
+					send(f, id)
+					_ = f.fr.WritePing(false, [8]byte{})
+					f.await(func(fr h2.Frame) bool { _, ok := fr.(*h2.PingFrame); return ok })
+					close(sent)
+					f.drain()
+				})
+				request := row.method + " / HTTP/1.1\r\nHost: a\r\n"
+				if row.method == "POST" {
+					request += "Content-Length: 3\r\n"
+				}
+				s := dialStream(t, c)
+				defer s.Close()
+				_, _ = io.WriteString(s, request+"\r\n")
+				pass(t, sent, "the answer")
+				_, res, body, err := answer(s, row.method)
+				if err != nil || fmt.Sprint(res.StatusCode) != row.status || body != "" || res.Header.Get("Content-Length") != row.length {
+					t.Errorf("%v %q, %v", res, body, err)
+				}
+				_ = s.SetReadDeadline(time.Now().Add(5 * time.Millisecond))
+				if n, err := s.Read(make([]byte, 10)); n > 0 || !isTimeout(err) {
+					t.Errorf("%d bytes more, %v", n, err)
+				}
+			})
+		}
+	}
+}
+
+// The server is told of DATA where none may be, and the connection goes on.
+func TestClientResetsWhatIsBehindAWholeResponse(t *testing.T) {
+	codes := make(chan h2.ErrCode, 1)
 	c := fakeServer(t, ClientSettings{}, nil, func(f *fake) {
 		id := f.request()
-		f.head(id, false, ":status=200", "content-length=3")
-		_ = f.fr.WriteData(id, true, []byte("abc"))
+		f.head(id, false, ":status=204")
+		_ = f.fr.WriteData(id, false, []byte("abc"))
+		code, _ := f.reset()
+		codes <- code
+		_ = f.fr.WriteData(id, true, []byte("on its way already"))
+		f.head(f.request(), true, ":status=204")
 		f.drain()
 	})
-	if _, res, body, err := ask(t, c, "HEAD / HTTP/1.1\r\nHost: a\r\n\r\n"); err == nil && (body != "" || res.ContentLength != 3) {
-		t.Errorf("%v %q", res, body)
+	for range 2 {
+		if _, res, _, err := ask(t, c, getA); err != nil || res.StatusCode != 204 {
+			t.Errorf("%v, %v", res, err)
+		}
+	}
+	if code := pass(t, codes, "a reset"); code == h2.ErrCodeNo || c.Conns() != 1 {
+		t.Errorf("%v, %d connections", code, c.Conns())
 	}
 }
 

@@ -148,7 +148,7 @@ func (c *clientConn) fail(err error) {
 		err = &BadResponse{fault.why}
 	}
 	for _, s := range c.streams {
-		if s.recvEnded {
+		if s.whole() {
 			c.stop(s)
 		}
 	}
@@ -259,7 +259,7 @@ func (c *clientConn) onServerReset(f *h2.RSTStreamFrame) error {
 	switch {
 	case s == nil:
 		return c.spendNoise(1)
-	case s.recvEnded:
+	case s.whole():
 		c.stop(s)
 	case f.ErrCode == h2.ErrCodeRefusedStream && !s.answered() && c.leaving: // as a part of its leaving
 		c.lose(s, ErrUnprocessed)
@@ -291,19 +291,27 @@ func (c *clientConn) onGoAway(f *h2.GoAwayFrame) error {
 	return nil
 }
 
-// refuse resets a stream because of what the server has sent on it.
+// refuse resets a stream because of what the server has sent on it. From a response that is whole that takes nothing away, and it is no
+// break: it would be up to who comes first, the reader of the response or the surplus.
 func (c *clientConn) refuse(fault streamError) error {
 	c.mu.Lock()
 	defer c.unlock()
-	if err := c.spendBreak(); err != nil {
-		return err
-	}
 	if c.controls++; c.controls > maxControls {
 		return connError{h2.ErrCodeEnhanceYourCalm, "resets are not taken"}
 	}
-	if s := c.streams[fault.id]; s != nil {
+	s := c.streams[fault.id]
+	if s != nil && s.whole() {
+		c.resetStream(fault.id, nil, fault.code, nil)
+		c.stop(s)
+		return nil
+	}
+	if err := c.spendBreak(); err != nil {
+		return err
+	}
+	switch {
+	case s != nil:
 		c.resetStream(fault.id, s, fault.code, &BadResponse{fault.why})
-	} else if !c.wasReset(fault.id) {
+	case !c.wasReset(fault.id):
 		c.resetStream(fault.id, nil, fault.code, nil)
 	}
 	return nil

@@ -82,7 +82,6 @@ func (c *clientConn) takeHead(s *Stream, end bool) error {
 		s.addHead(r.appendText(takeBuffer(textSize(fields))[:0], fields, noBody, true))
 		return nil
 	}
-	s.started = true
 	bodyless := s.bodyless || r.status == 204 || r.status == 304
 	framing, withLength := noBody, true
 	switch {
@@ -101,7 +100,7 @@ func (c *clientConn) takeHead(s *Stream, end bool) error {
 		framing, s.declared = sized, r.length
 		s.text.left = r.length
 	}
-	s.text.framing = framing
+	s.started, s.text.framing = true, framing
 	text := r.appendText(takeBuffer(textSize(fields))[:0], fields, framing, !withLength)
 	if end && !bodyless && r.length < 0 {
 		text = append(text[:len(text)-2], "content-length: 0\r\n\r\n"...)
@@ -113,6 +112,10 @@ func (c *clientConn) takeHead(s *Stream, end bool) error {
 // answered tells that a head has come, be it an interim one, which may be with the client already: the server has looked at the request.
 // mu is held.
 func (s *Stream) answered() bool { return s.started || s.interims > 0 }
+
+// whole tells that nothing of the response is missing: its end has come, or it has no body, as those to HEAD, 204, 304 and of length 0.
+// mu is held.
+func (s *Stream) whole() bool { return s.recvEnded || s.started && s.text.framing == noBody }
 
 // takeTrailers gives the field section behind a body to whoever reads. mu is held.
 func (c *clientConn) takeTrailers(s *Stream, end bool) error {
