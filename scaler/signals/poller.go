@@ -7,6 +7,7 @@ import (
 	"net"
 	"net/http"
 	"reflect"
+	"runtime/debug"
 	"strconv"
 	"sync"
 	"time"
@@ -138,11 +139,23 @@ func (p *Poller) askPrometheus(ctx context.Context, client *http.Client, asked *
 	cfg, turn := *p.prometheus, p.turn
 	p.query.busy, p.query.due = true, now.Add(cfg.Interval)
 	asked.Go(func() {
-		v, err := ask(ctx, client, cfg)
+		var v float64
+		err := p.guard("the query", func() (err error) { v, err = ask(ctx, client, cfg); return err })
 		if ctx.Err() == nil {
 			p.tookQuery(turn, v, err)
 		}
 	})
+}
+
+// guard asks, and makes of a panic over the answer an error: it costs this answer, not the process.
+func (p *Poller) guard(whom string, ask func() error) (err error) {
+	defer func() {
+		if v := recover(); v != nil {
+			p.log.Error("panic", "in", "signals of "+whom, "panic", v, "stack", string(debug.Stack()))
+			err = fmt.Errorf("internal fault: %v", v)
+		}
+	}()
+	return ask()
 }
 
 func (p *Poller) tookQuery(turn int, v float64, err error) {
@@ -195,7 +208,8 @@ func (p *Poller) askServers(ctx context.Context, client *http.Client, asked *syn
 			case <-ctx.Done():
 				return
 			}
-			r, err := pl.ask(ctx, client, s.ID(), s.Addr(), timeout)
+			r := scaler.Untold(s.ID())
+			err := p.guard("server "+s.ID(), func() (err error) { r, err = pl.ask(ctx, client, s.ID(), s.Addr(), timeout); return err })
 			if ctx.Err() == nil {
 				p.tookServer(turn, known, r, err)
 			}

@@ -187,3 +187,21 @@ func TestQueryIsKept(t *testing.T) {
 		t.Errorf("the value of another query is kept: %+v", q)
 	}
 }
+
+// A panic over an answer costs this answer.
+func TestPanicCostsOneAnswer(t *testing.T) {
+	u := balancer.NewUpstream("u", balancer.DefaultConfig())
+	u.Update([]balancer.ServerSpec{{ID: "a", Addr: "127.0.0.1:1"}}, time.Now())
+	u.Server("a").Probe(nil, 1, 1, time.Now())
+	cfg := vllm(time.Hour, time.Second)
+	cfg.Prometheus = &scaler.PrometheusConfig{URL: "http://127.0.0.1:1", Query: "up", Interval: time.Hour, Timeout: time.Second}
+	p := New(u, cfg, slog.New(slog.DiscardHandler))
+	var asked sync.WaitGroup
+	p.askPrometheus(t.Context(), nil, &asked, time.Now()) // there is no client to ask with
+	p.askServers(t.Context(), nil, &asked, make(chan struct{}, 1), time.Now())
+	asked.Wait()
+	e := p.Heard()
+	if len(e.Servers) != 1 || !strings.Contains(e.Servers[0].Why, "internal fault") || !strings.Contains(e.Query.Why, "internal fault") {
+		t.Errorf("%+v", e)
+	}
+}
