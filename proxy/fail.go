@@ -19,7 +19,7 @@ const (
 	ReasonConnectTimeout   = "connect_timeout"    // 504: timeouts.connect passed
 	ReasonUpstreamTLS      = "upstream_tls"       // 502: the server and we could not agree in the handshake: its certificate is not valid, …
 	ReasonFirstByteTimeout = "first_byte_timeout" // 504: timeouts.first_byte passed before the response's head
-	ReasonIdleTimeout      = "idle_timeout"       // 408 before the response, else a cut one: silence in a body
+	ReasonIdleTimeout      = "idle_timeout"       // 408, 504 when it was the server, else a cut response: silence in a body
 	ReasonServerClosed     = "server_closed"      // 502: the server closed the connection before its response was whole
 	ReasonBadResponse      = "bad_response"       // 502: the response breaks HTTP/1.1
 	ReasonQueueFull        = "queue_full"         // 503: queue.size requests wait already, or too many of one fair_by key, or one of a higher priority took the place
@@ -47,6 +47,9 @@ type failure struct {
 
 // longestRetryAfter bounds what a predicted wait makes of Retry-After: much may change in that time.
 const longestRetryAfter = 5 * time.Minute
+
+// untaken is idleTimeout where it was the server that did not take the request.
+var untaken = failure{ReasonIdleTimeout, 504, "The server did not take the request in time.", 0}
 
 // The positions in failures.
 const (
@@ -197,6 +200,9 @@ func (p *Proxy) Refuse(c *http1.Conn, err *http1.ProtocolError) {
 
 func (x *Exchange) refuse(failed int, err error) {
 	f := &failures[failed]
+	if _, ok := errors.AsType[http1.ErrUpstream](err); ok && failed == idleTimeout {
+		f = &untaken
+	}
 	if failed == clientClosed || x.conn.Started() {
 		x.note(failed)
 		x.conn.Abort()
@@ -215,11 +221,6 @@ func (x *Exchange) refuse(failed int, err error) {
 	if e, ok := errors.AsType[*http1.ProtocolError](err); ok && failed != badResponse {
 		status = e.Status
 	}
-	if failed == idleTimeout {
-		if _, ok := errors.AsType[http1.ErrUpstream](err); ok {
-			status = 504 // it was the server that did not take the request
-		}
-	}
 	x.status = status
 	x.note(failed)
 	json, grpc := acceptsJSON(x.head), x.isGRPC()
@@ -231,7 +232,7 @@ func (x *Exchange) refuse(failed int, err error) {
 	in := appendStatus(x.in[:0], sent)
 	in = append(append(append(in, "X-Sluice-Reason: "...), f.Reason...), "\r\n"...)
 	if grpc {
-		in = x.refuseGRPC(in, failed, status)
+		in = x.refuseGRPC(in, failed, status, f.Message)
 	} else if json {
 		in = append(in, "Content-Type: application/json\r\n"...)
 	} else {

@@ -52,7 +52,7 @@ func (x *Exchange) isGRPC() bool { return string(x.head.Method()) == "POST" && h
 
 // refuseGRPC answers a call that cannot be served: a response that has nothing but trailers, in the place of its head. The access log
 // and the counters have the status that any other request would have got. in is its head so far.
-func (x *Exchange) refuseGRPC(in []byte, failed, status int) []byte {
+func (x *Exchange) refuseGRPC(in []byte, failed, status int, message string) []byte {
 	code := grpcCode(failed, status)
 	if code == grpcUnavailable && x.late() {
 		code = grpcDeadlineExceeded // whatever else broke off then: servers reset a call at the end of its time
@@ -60,7 +60,7 @@ func (x *Exchange) refuseGRPC(in []byte, failed, status int) []byte {
 	in = append(in, "Content-Type: application/grpc\r\nGrpc-Status: "...)
 	in = append(strconv.AppendInt(in, int64(code), 10), "\r\nGrpc-Message: "...)
 	// The messages are plain text without what would have to be percent-encoded.
-	return append(append(append(append(in, failures[failed].Message...), " ("...), failures[failed].Reason...), ")\r\n"...)
+	return append(append(append(append(in, message...), " ("...), failures[failed].Reason...), ")\r\n"...)
 }
 
 // late tells that the time of a call is over.

@@ -53,6 +53,16 @@ func (d *deadline) next(now, timeout time.Duration) (at time.Time, change bool) 
 	return start.Add(latest), true
 }
 
+// moveWrite moves a write deadline that has passed to where it belongs when the peer took something at moved, a reading of uptime; false
+// when it has been silent for long enough since.
+func (d *deadline) moveWrite(nc net.Conn, moved, timeout time.Duration) bool {
+	at, change := d.next(moved, timeout)
+	if change {
+		_ = nc.SetWriteDeadline(at)
+	}
+	return change
+}
+
 // unknown tells that somebody else moved the deadline: the next use arms it.
 func (d *deadline) unknown() { d.armed = -1 }
 

@@ -29,6 +29,7 @@ type output struct {
 	parts   [3][]byte             // what is being written
 	push    func(fd uintptr) bool // pushParts, made once
 	pushErr error
+	moved   time.Duration // a reading of uptime: when, in a write that waited, the peer last took something
 }
 
 // gatherer is a connection without a descriptor of its own that takes several pieces at once.
@@ -36,6 +37,8 @@ type gatherer interface {
 	WriteParts(parts [][]byte) (n int, err error)
 	// TryWriteParts is WriteParts that waits no longer than a moment. That not all was taken is no error.
 	TryWriteParts(parts [][]byte) (n int, err error)
+	// Waited tells since when the write that has just run into its deadline had waited for the peer to take more.
+	Waited() time.Time
 }
 
 func (o *output) init(nc net.Conn, raw syscall.RawConn) {
@@ -124,8 +127,8 @@ func (o *output) write(p []byte) error {
 	return o.writeParts()
 }
 
-// writeParts writes all of parts, unless eager. A peer that takes bytes, however slowly, is not silent: a timeout
-// counts only when nothing went out.
+// writeParts writes all of parts, unless eager. A peer that takes bytes, however slowly, is not silent: its time runs from the last of
+// them.
 func (o *output) writeParts() error {
 	defer func() {
 		if !o.eager {
@@ -141,14 +144,14 @@ func (o *output) writeParts() error {
 			return o.pushErr
 		}
 	}
+	o.deadline.write(o.nc, o.timeout)
 	for {
-		o.deadline.write(o.nc, o.timeout)
 		if o.stopped.Load() {
 			return errStopped
 		}
 		n, err := o.transmit()
 		o.written.Add(int64(n))
-		if err == nil || n == 0 || !isTimeout(err) {
+		if err == nil || n == 0 || !isTimeout(err) || !o.deadline.moveWrite(o.nc, o.moved, o.timeout) {
 			return err
 		}
 	}
@@ -187,7 +190,9 @@ func (o *output) transmit() (n int, err error) {
 		if o.eager {
 			n, err = o.gather.TryWriteParts(o.parts[:])
 		} else {
-			n, err = o.gather.WriteParts(o.parts[:])
+			if n, err = o.gather.WriteParts(o.parts[:]); isTimeout(err) {
+				o.moved = uptimeAt(o.gather.Waited())
+			}
 		}
 		takeOff(&o.parts, n)
 		return n, err
@@ -217,12 +222,12 @@ func (o *output) transmit() (n int, err error) {
 
 // flushSpill waits until spill has sent all. A peer that takes some of it is not silent.
 func (o *output) flushSpill() error {
+	o.deadline.write(o.nc, o.timeout)
 	for {
-		o.deadline.write(o.nc, o.timeout)
 		if o.stopped.Load() {
 			return errStopped
 		}
-		if n, err := o.spill.flush(); err == nil || n == 0 || !isTimeout(err) {
+		if n, err := o.spill.flush(); err == nil || n == 0 || !isTimeout(err) || !o.deadline.moveWrite(o.nc, o.spill.moved, o.timeout) {
 			return err
 		}
 	}
@@ -263,9 +268,12 @@ func (o *output) transmitRecord() (int, error) {
 
 // pushParts is a RawConn.Write callback: false waits until the descriptor is writable.
 func (o *output) pushParts(fd uintptr) bool {
-	for partsLen(&o.parts) > 0 {
+	for moved := false; partsLen(&o.parts) > 0; moved = true {
 		n, err := sendParts(fd, &o.parts)
 		if err == syscall.EAGAIN {
+			if moved && !o.eager {
+				o.moved = uptime()
+			}
 			return o.eager
 		}
 		if err != nil {

@@ -247,7 +247,7 @@ func (u *UpConn) setAwaiting(on bool) {
 		return
 	}
 	u.mu.Lock()
-	u.awaiting = on
+	u.awaiting, u.answered = on, u.final
 	u.mu.Unlock()
 	u.in.deadline.unknown() // the sender may have set it
 }

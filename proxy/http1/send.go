@@ -122,7 +122,8 @@ func (u *UpConn) stream() {
 	u.sendStopped(u.pump())
 }
 
-// pump copies the body until its end. readErr tells that err is the body's, not the server's.
+// pump copies the body until its end; whole tells that the server has taken all of it. err is why it cannot be copied on: the body's, or
+// the server's when that was silent for too long. There is none when the server has closed: it may have said why.
 func (u *UpConn) pump() (err error, whole bool) {
 	body := u.request
 	var scratch []byte
@@ -137,7 +138,7 @@ func (u *UpConn) pump() (err error, whole bool) {
 				return readErr, false
 			}
 			if writeErr != nil {
-				return nil, false
+				return u.untaken(writeErr), false
 			}
 		}
 		view, err := body.next(scratch, maxInt)
@@ -148,11 +149,11 @@ func (u *UpConn) pump() (err error, whole bool) {
 			return err, false
 		}
 		if err := u.out.put(view); err != nil {
-			return nil, false
+			return u.untaken(err), false
 		}
 		if body.in.pos == body.in.end || len(u.out.held) >= smallCopy {
 			if err := u.out.flush(); err != nil {
-				return nil, false
+				return u.untaken(err), false
 			}
 		}
 	}
@@ -160,17 +161,29 @@ func (u *UpConn) pump() (err error, whole bool) {
 	u.ending = true
 	u.mu.Unlock()
 	u.out.end(body.trailers)
-	return nil, u.out.flush() == nil
+	if err := u.out.flush(); err != nil {
+		return u.untaken(err), false
+	}
+	return nil, true
+}
+
+// untaken is what a failed write of the body means to pump.
+func (u *UpConn) untaken(err error) error {
+	if isTimeout(err) {
+		return ErrUpstream{ErrIdleTimeout}
+	}
+	return nil
 }
 
 // sendStopped notes how streaming ended. When the body could not be read on, the exchange is over: the server must not take a
-// part for the whole, and ReadHead need not wait. When the server stopped taking it, ReadHead may still find its answer.
+// part for the whole, and ReadHead need not wait; so it is when the server took nothing for too long, unless it has answered without
+// that. When it closed, ReadHead may still find its answer.
 func (u *UpConn) sendStopped(bodyErr error, whole bool) {
 	u.mu.Lock()
 	defer u.mu.Unlock()
 	u.sending = false
 	u.ending = whole
-	if bodyErr == errStopped {
+	if _, silent := bodyErr.(ErrUpstream); bodyErr == errStopped || silent && u.answered {
 		return
 	}
 	if bodyErr != nil {
@@ -184,7 +197,7 @@ func (u *UpConn) sendStopped(bodyErr error, whole bool) {
 	}
 }
 
-// BodyErr is why the request body could not be streamed to its end: ErrClient, ErrBodyTooLarge, or nil.
+// BodyErr is why the request body could not be streamed to its end: ErrClient, ErrBodyTooLarge, ErrUpstream{ErrIdleTimeout}, or nil.
 func (u *UpConn) BodyErr() error {
 	if u.request == nil {
 		return nil

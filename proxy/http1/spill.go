@@ -5,6 +5,7 @@ import (
 	"net"
 	"sync"
 	"syscall"
+	"time"
 )
 
 // spill is the socket below an encrypted connection. A Write of crypto/tls that does not end in time breaks the connection, so that it
@@ -14,12 +15,14 @@ type spill struct {
 	net.Conn // the socket
 	raw      syscall.RawConn
 	push     func(fd uintptr) bool // pushParts, made once
+	moved    time.Duration         // of the goroutine that flushes: when, in a flush that waited, the socket last took something (uptime)
 
 	mu      sync.Mutex // guards what follows, and writing: crypto/tls also writes when it reads
 	eager   bool
 	buffer  []byte // of bigSize, and reserved (takeAhead); nil while nothing is kept
 	rest    []byte // in buffer: what the socket did not take
 	parts   [3][]byte
+	patient bool // push waits
 	pushErr error
 }
 
@@ -39,12 +42,7 @@ func (s *spill) Write(p []byte) (n int, err error) {
 		}
 	}
 	if s.eager && len(s.rest) == 0 {
-		s.parts[0], s.pushErr = p, nil
-		if err = s.raw.Write(s.push); err == nil {
-			err = s.pushErr
-		}
-		n = len(p) - len(s.parts[0])
-		s.parts[0] = nil
+		n, err = s.pass(p, false)
 		if err != nil || n == len(p) {
 			return n, err
 		}
@@ -71,10 +69,21 @@ func (s *spill) keep(p []byte) bool {
 
 // send writes rest and waits until it is taken. n counts also with an error, after which it can be called again. mu is held.
 func (s *spill) send() (n int, err error) {
-	n, err = s.Conn.Write(s.rest)
+	n, err = s.pass(s.rest, true)
 	if s.rest = s.rest[n:]; len(s.rest) == 0 {
 		s.drop()
 	}
+	return n, err
+}
+
+// pass writes p to the socket: all of it, or as much as is taken at once. n counts also with an error. mu is held.
+func (s *spill) pass(p []byte, patient bool) (n int, err error) {
+	s.parts[0], s.patient, s.pushErr = p, patient, nil
+	if err = s.raw.Write(s.push); err == nil {
+		err = s.pushErr
+	}
+	n = len(p) - len(s.parts[0])
+	s.parts[0] = nil
 	return n, err
 }
 
@@ -87,12 +96,15 @@ func (s *spill) drop() {
 	s.buffer, s.rest = nil, nil
 }
 
-// pushParts is a RawConn.Write callback that never waits.
+// pushParts is a RawConn.Write callback: false waits until the descriptor is writable.
 func (s *spill) pushParts(fd uintptr) bool {
-	for len(s.parts[0]) > 0 && s.pushErr == nil {
+	for moved := false; len(s.parts[0]) > 0 && s.pushErr == nil; moved = true {
 		n, err := sendParts(fd, &s.parts)
 		if err == syscall.EAGAIN {
-			return true
+			if moved && s.patient {
+				s.moved = uptime()
+			}
+			return !s.patient
 		}
 		s.pushErr = err
 		takeOff(&s.parts, n)

@@ -4,6 +4,7 @@ import (
 	"io"
 	"sync"
 	"syscall"
+	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -23,8 +24,9 @@ type pipe struct {
 	want        int // to be taken from the source
 	have        int // in the pipe
 	err         error
-	eager       bool // drain does not wait
-	more        bool // the body goes on after what is in the pipe
+	eager       bool          // drain does not wait
+	more        bool          // the body goes on after what is in the pipe
+	moved       time.Duration // a reading of uptime: when, in a drain that waited, the peer last took something
 }
 
 // pipes are kept for the next body.
@@ -82,9 +84,12 @@ func (p *pipe) drainTo(fd uintptr) bool {
 	if p.more {
 		flags = unix.SPLICE_F_MORE
 	}
-	for p.have > 0 {
+	for moved := false; p.have > 0; moved = true {
 		n, err := splice(p.r, int(fd), p.have, flags)
 		if err == syscall.EAGAIN {
+			if moved && !p.eager {
+				p.moved = uptime()
+			}
 			return p.eager
 		}
 		if err != nil {
@@ -163,8 +168,8 @@ func (in *input) spliceInto(p *pipe, b *Body) error {
 // drainPipe is writeParts with a pipe.
 func (o *output) drainPipe(p *pipe, eager bool) error {
 	p.eager = eager
+	o.deadline.write(o.nc, o.timeout)
 	for {
-		o.deadline.write(o.nc, o.timeout)
 		if o.stopped.Load() {
 			return errStopped
 		}
@@ -175,7 +180,7 @@ func (o *output) drainPipe(p *pipe, eager bool) error {
 		if err == nil {
 			err = p.err
 		}
-		if err == nil || p.have == before || !isTimeout(err) {
+		if err == nil || p.have == before || !isTimeout(err) || !o.deadline.moveWrite(o.nc, p.moved, o.timeout) {
 			return err
 		}
 	}

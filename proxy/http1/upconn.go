@@ -52,6 +52,7 @@ type UpConn struct {
 	sending  bool
 	ending   bool  // the body was read to its end
 	awaiting bool  // ReadHead waits: its time runs from the last byte sent
+	answered bool  // ReadHead has read the final head
 	over     bool  // the server has ended the connection, if it is watched
 	followed bool  // peerLeft must wake who waits
 	bodyErr  error // why the request body could not be read on
@@ -88,7 +89,7 @@ func (u *UpConn) begin(c *Cancel, reused bool, now time.Duration) {
 	u.begun, u.final, u.upgrade, u.leaves, u.sent, u.unsent = false, false, false, false, false, false
 	u.interim, u.delivered, u.found = 0, true, peekQuiet
 	u.request, u.bodyErr = nil, nil
-	u.sending, u.ending, u.awaiting = false, false, false
+	u.sending, u.ending, u.awaiting, u.answered = false, false, false, false
 	u.whole = nil
 	u.out.parts = [3][]byte{}
 	u.out.chunked = false

@@ -35,7 +35,8 @@ type Stream struct {
 	stopped  bool // the peer takes no more; its own message is whole
 	interims int  // heads before the final one that have come
 	turn     place
-	waits    bool // in link.waiting
+	waits    bool      // in link.waiting
+	waited   time.Time // since when a window has been waited for; zero: none is
 
 	readDeadline, writeDeadline deadline
 
@@ -149,6 +150,17 @@ func (s *Stream) TryWriteParts(parts [][]byte) (n int, err error) {
 	return n, err
 }
 
+// Waited tells since when a write that has run into its deadline had waited for the peer's windows: all that went out of it had done so by
+// then. Where it waited for the connection to take more, how lately that took something is not known, and Waited is the time.
+func (s *Stream) Waited() time.Time {
+	s.link.mu.Lock()
+	defer s.link.mu.Unlock()
+	if s.waited.IsZero() {
+		return time.Now()
+	}
+	return s.waited
+}
+
 func (s *Stream) writeParts(parts [][]byte) (n int, err error) {
 	for _, p := range parts {
 		took, err := s.write(p)
@@ -237,6 +249,7 @@ func (s *Stream) sendTrailers() error {
 // sendBlock sends what was encoded.
 func (s *Stream) sendBlock(end bool) {
 	l := s.link
+	s.waited = time.Time{}
 	block := l.enc.block
 	l.control(len(block) + len(block)/maxFrame*frameHeader)
 	if l.out = appendHeaders(l.out, s.id, end, block); end {
@@ -258,6 +271,7 @@ func (s *Stream) sendData(p, rest []byte) (int, error) {
 	l.send -= sendWindow(n)
 	s.send -= sendWindow(n)
 	s.message.took(n)
+	s.waited = time.Time{}
 	l.noise.earn(earnedFrame)
 	if end {
 		s.end()
@@ -305,6 +319,12 @@ func (s *Stream) await(want int) (int, error) {
 				return int(min(int64(min(want, maxFrame, l.room())), int64(s.send), int64(l.send))), nil
 			}
 			l.turns.add(s)
+		}
+		switch {
+		case want == 0 || s.send > 0 && l.send > 0:
+			s.waited = time.Time{}
+		case s.waited.IsZero():
+			s.waited = time.Now()
 		}
 		s.writeDeadline.wait(&s.writable)
 	}
