@@ -239,7 +239,7 @@ func (b *Body) readFailed(err error) error {
 	switch {
 	case err == errStopped:
 		return err // not the body's fault, and it can be read on
-	case err == io.EOF && b.kind == bodyUntilClose:
+	case err == io.EOF && b.kind == bodyUntilClose && !b.severed():
 		b.eof = true
 		return nil
 	case err == io.EOF:
@@ -250,6 +250,13 @@ func (b *Body) readFailed(err error) error {
 		return b.fail(ErrIdleTimeout)
 	}
 	return b.fail(errors.Join(ErrBodyCut, err))
+}
+
+// severed tells of a body that ends with its connection that it may have been cut: under TLS only the server's closure alert says that it
+// was all (RFC 9112 §9.8).
+func (b *Body) severed() bool {
+	s, ok := b.in.nc.(*secureConn)
+	return ok && s.severed()
 }
 
 func (b *Body) fail(err error) error {

@@ -117,6 +117,10 @@ func (s *secureConn) look() peekResult {
 	return peekQuiet
 }
 
+// severed tells that the connection ended without close_notify: crypto/tls reads no further than that alert, and gives io.EOF also where
+// the socket ends between two records. Only the goroutine that reads may ask.
+func (s *secureConn) severed() bool { return s.wire.ended }
+
 // errNothingYet is what a rushed read ends with. It is temporary (net.Error), so that tls.Conn can be read on.
 var errNothingYet = nothingYet{os.ErrDeadlineExceeded}
 
@@ -136,8 +140,9 @@ type recordWire struct {
 	// of the reading goroutine
 	rushed bool // reads do not wait
 	header [5]byte
-	have   int // bytes of the header
-	left   int // bytes of the record behind it
+	have   int  // bytes of the header
+	left   int  // bytes of the record behind it
+	ended  bool // the server's side of the socket was read to its end
 }
 
 func (w *recordWire) Read(p []byte) (n int, err error) {
@@ -148,6 +153,7 @@ func (w *recordWire) Read(p []byte) (n int, err error) {
 	} else if err == syscall.EAGAIN {
 		err = errNothingYet
 	}
+	w.ended = w.ended || err == io.EOF
 	w.follow(p[:n])
 	return n, err
 }
