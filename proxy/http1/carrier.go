@@ -34,6 +34,12 @@ func (k *carrier) ended() {
 	k.mu.Unlock()
 }
 
+func (k *carrier) busy() bool {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	return k.open > 0
+}
+
 // end tells the connection to end. No request is lost: those on their way are still taken.
 func (k *carrier) end() {
 	k.mu.Lock()

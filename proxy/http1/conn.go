@@ -205,7 +205,6 @@ func (c *Conn) await(first bool) bool {
 			in.b = takeBuffer(slowSize)
 		}
 		err = in.first(keepDeadline)
-		c.wake()
 	}
 	if c.over {
 		if c.lingers {
@@ -216,6 +215,7 @@ func (c *Conn) await(first bool) bool {
 	if err != nil && (!isTimeout(err) || !in.poll()) {
 		return false
 	}
+	c.wake()
 	return true
 }
 
@@ -267,6 +267,14 @@ func (c *Conn) wake() {
 	if moved || c.server.draining.Load() || c.gone.Load() {
 		c.in.deadline.unknown() // lameDuck or clientLeft may have moved it
 	}
+}
+
+// busy tells that a request or a tunnel is under way; of a connection of HTTP/2 its requests are. mu is held.
+func (c *Conn) busy() bool {
+	if c.carrier != nil {
+		return c.carrier.busy()
+	}
+	return !c.idle && (c.handling || c.tunnel)
 }
 
 // lameDuck gives an idle connection until at; a request that comes by then is answered with Connection: close. One of HTTP/2 is told.

@@ -23,7 +23,6 @@ func (c *Conn) serveInside() error {
 	if err == nil {
 		err = c.in.waitErr
 	}
-	c.wake()
 	return err
 }
 

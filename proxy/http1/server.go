@@ -190,9 +190,9 @@ func (s *Server) cutAll() error {
 	cut, until := 0, time.Now().Add(10*time.Millisecond)
 	for c := range s.conns {
 		c.mu.Lock()
-		idle, tunnel, down := c.idle, c.tunnel, c.down
+		busy, tunnel, down := c.busy(), c.tunnel, c.down
 		c.mu.Unlock()
-		if !idle {
+		if busy {
 			cut++
 		}
 		if tunnel && c.sayGoingAway(down, until) {

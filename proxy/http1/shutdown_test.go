@@ -145,3 +145,58 @@ func ExampleCutError() {
 	fmt.Println(&CutError{Conns: 2})
 	// Output: http1: 2 connections cut at the end of the drain
 }
+
+// A connection that waits for a request, or is just being closed for none that came, is not cut: nor one that is still being opened, nor
+// one of HTTP/2 without requests.
+func TestShutdownCountsWhatIsUnderWay(t *testing.T) {
+	const grace = 50 * time.Millisecond
+	for range 20 { // Grace and the context end together
+		f := startFront(t, &Server{KeepAlive: time.Minute, Grace: grace, Handler: handlerFunc(func(c *Conn) { reply(c, "") })})
+		for range 20 {
+			c := f.dial(t)
+			c.send(getRoot)
+			c.response("GET")
+		}
+		ctx, stop := context.WithTimeout(t.Context(), grace)
+		if err := f.Shutdown(ctx); err != nil {
+			t.Fatal(err)
+		}
+		stop()
+	}
+	opening := make(chan bool)
+	f := startFront(t, &Server{Handler: handlerFunc(func(c *Conn) {})})
+	c := f.dialNarrowTo(t, func(nc net.Conn, _ *Origin) (net.Conn, error) {
+		opening <- true
+		_, err := nc.Read(make([]byte, 1))
+		return nc, err
+	})
+	<-opening
+	ctx, stop := context.WithCancel(t.Context())
+	stop()
+	if err := f.Shutdown(ctx); err != nil {
+		t.Errorf("while it is opened: %v", err)
+	}
+	_ = c.Close()
+	for _, over := range []string{"HTTP/2", "HTTP/2 over TLS"} {
+		f := startFront(t, &Server{Handler: handlerFunc(func(c *Conn) { reply(c, "") })})
+		c := dialOver(t, f, over)
+		c.get(t)
+		_, _ = c.answer(t)
+		eventually(t, "answered", func() bool { return !underWay(f) })
+		if err := f.Shutdown(ctx); err != nil {
+			t.Errorf("%s: %v", over, err)
+		}
+	}
+}
+
+// underWay tells that a connection is busy.
+func underWay(f *front) (busy bool) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	for c := range f.conns {
+		c.mu.Lock()
+		busy = busy || c.carrier == nil || c.carrier.busy()
+		c.mu.Unlock()
+	}
+	return busy
+}
