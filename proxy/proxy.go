@@ -255,8 +255,11 @@ type limited struct {
 func (l *limited) Error() string { return l.err.Error() }
 func (l *limited) Unwrap() error { return l.err }
 
-// note remembers why sluice ended the request.
+// note remembers why sluice ended the request. What is cut at the end of the drain looks like a client that left.
 func (x *Exchange) note(failed int) {
+	if failed == clientClosed && x.conn.CutByShutdown() {
+		failed = draining
+	}
 	x.failed = failed
 	if x.status == 0 {
 		x.status = failures[failed].Status

@@ -150,6 +150,9 @@ func (c *Conn) SetGone(f func()) {
 // Gone tells that the client has closed its side or the connection broke. Any goroutine may ask.
 func (c *Conn) Gone() bool { return c.gone.Load() }
 
+// CutByShutdown tells that Shutdown cuts what is under way: the client need not have left. Any goroutine may ask.
+func (c *Conn) CutByShutdown() bool { return c.server.cutting.Load() }
+
 // clientLeft is called by the watcher.
 func (c *Conn) clientLeft() {
 	c.gone.Store(true)

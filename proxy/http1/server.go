@@ -41,6 +41,7 @@ type Server struct {
 
 	changed  atomic.Pointer[Settings] // by Configure; nil before
 	draining atomic.Bool
+	cutting  atomic.Bool // Shutdown cuts what is left
 	active   atomic.Int64
 	fresh    atomic.Int64 // connections that have not begun their first request
 	slow     atomic.Int64 // active ones that wait for the rest of a head
@@ -55,6 +56,9 @@ type Server struct {
 }
 
 const defaultGrace = 2 * time.Second
+
+// lastWords is how long Shutdown waits for the handlers of what it has cut: they count and log it.
+const lastWords = time.Second
 
 func (s *Server) grace() time.Duration {
 	if s.Grace > 0 {
@@ -143,8 +147,8 @@ func (s *Server) remove(c *Conn) {
 
 // Shutdown is the lame duck: connections are still taken for a moment, every response from now on says Connection: close, an
 // idle connection is closed once it has been silent for Grace, listeners are closed when their backlog is empty, tunnels and
-// requests under way are waited for. When ctx ends first the rest is cut (WebSockets get close code 1001) and the error is a
-// *CutError if anything was under way. It is called once.
+// requests under way are waited for. When ctx ends first the rest is cut (WebSockets get close code 1001), its handlers have a second
+// to return, and the error is a *CutError if anything was under way. It is called once.
 func (s *Server) Shutdown(ctx context.Context) error {
 	s.draining.Store(true)
 	end := time.Now().Add(s.grace())
@@ -177,11 +181,17 @@ func (s *Server) Shutdown(ctx context.Context) error {
 	case <-empty:
 		return nil
 	case <-ctx.Done():
-		return s.cutAll()
+		err := s.cutAll()
+		select {
+		case <-empty:
+		case <-time.After(lastWords):
+		}
+		return err
 	}
 }
 
 func (s *Server) cutAll() error {
+	s.cutting.Store(true) // before any handler hears of it
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for l := range s.listeners {
