@@ -37,6 +37,7 @@ type Exchange struct {
 	// The exchange with a server.
 	ticket   balancer.Ticket
 	cancel   http1.Cancel
+	overdue  overdue // armed if ticket.Deadline is set
 	sticky   *balancer.StickyConfig
 	server   *balancer.Server
 	own      ownFields
@@ -103,6 +104,9 @@ func (x *Exchange) end() {
 		x.up = nil
 	}
 	x.release(balancer.Outcome{Neutral: true})
+	if !x.ticket.Deadline.IsZero() {
+		x.overdue.disarm()
+	}
 	if x.counted {
 		x.route.conns.give(x.countKey)
 	}

@@ -18,7 +18,7 @@ const (
 	ReasonConnectRefused   = "connect_refused"    // 502: the server refused the connection, or could not be reached
 	ReasonConnectTimeout   = "connect_timeout"    // 504: timeouts.connect passed
 	ReasonUpstreamTLS      = "upstream_tls"       // 502: the server and we could not agree in the handshake: its certificate is not valid, …
-	ReasonFirstByteTimeout = "first_byte_timeout" // 504: timeouts.first_byte passed before the response's head
+	ReasonFirstByteTimeout = "first_byte_timeout" // 504: timeouts.first_byte passed before the response's head, or a call's grpc-timeout at its server
 	ReasonIdleTimeout      = "idle_timeout"       // 408, 504 when it was the server, else a cut response: silence in a body
 	ReasonServerClosed     = "server_closed"      // 502: the server closed the connection before its response was whole
 	ReasonBadResponse      = "bad_response"       // 502: the response breaks HTTP/1.1
@@ -111,6 +111,7 @@ var (
 	errRateLimited  = errors.New("rate limited")
 	errConnLimited  = errors.New("connection limited")
 	errDraining     = errors.New("draining")
+	errOverdue      = errors.New("the call's time is over")
 	errUnasked101   = errors.New("the server switched protocols unasked")
 	errManyInterims = errors.New("the server sent more than 10 interim responses")
 )
@@ -160,7 +161,7 @@ func reasonOf(err error) int {
 		return upstreamTLS
 	case is(http1.ErrConnectTimeout):
 		return connectTimeout
-	case is(http1.ErrFirstByteTimeout):
+	case is(http1.ErrFirstByteTimeout), is(errOverdue):
 		return firstByteTimeout
 	case is(http1.ErrIdleTimeout):
 		return idleTimeout

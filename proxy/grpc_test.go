@@ -228,7 +228,7 @@ func TestGRPCDeadlineInTheQueue(t *testing.T) {
 }
 
 // A server that breaks a call off at the end of its time is no server that fails: before an answer the call's deadline is told, behind
-// its head the reset is passed on as it came.
+// its head the reset of a server is passed on as it came.
 func TestGRPCDeadlineAtTheServer(t *testing.T) {
 	addr := h2Server(t, func(fr *h2.Framer, head func(uint32, bool, ...string), _ int) {
 		for n := 0; ; n++ {
@@ -252,13 +252,56 @@ func TestGRPCDeadlineAtTheServer(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	wantsGRPC(t, res, body, grpcDeadlineExceeded, ReasonServerClosed)
+	wantsGRPC(t, res, body, grpcDeadlineExceeded, ReasonFirstByteTimeout)
 	if state, why := g.ups["a"].Server(addr).State(time.Now()); state != balancer.StateReady {
 		t.Errorf("the server is %v: %s", state, why)
 	}
 	_, body, err = g.call(c, nil)
 	if body != frameOf("one") || err == nil || !strings.Contains(err.Error(), "CANCEL") {
 		t.Errorf("%q, %v", body, err)
+	}
+}
+
+// A call ends at its server when its time is over, whatever the server makes of that: before an answer the deadline is told, behind its
+// head the stream is reset. The server is told, its slot is free, and the next call has its own time.
+func TestGRPCDeadlineEndsTheCall(t *testing.T) {
+	told := make(chan bool, 1)
+	addr := serveH2C(t, func(w http.ResponseWriter, r *http.Request) {
+		w.Header().Set("Content-Type", "application/grpc")
+		if r.Header.Get("Stream") != "" {
+			_, _ = io.WriteString(w, frameOf("one"))
+			w.(http.Flusher).Flush()
+		}
+		if r.Header.Get("Quick") != "" {
+			return
+		}
+		<-r.Context().Done()
+		told <- true
+	})
+	cfg := balancer.DefaultConfig()
+	cfg.Outlier.Errors = 1
+	g, c := grpcGateway(t, cfg, h2c(), addr)
+	for range 3 {
+		for _, stream := range []string{"", "yes"} {
+			begun := time.Now()
+			res, body, err := g.call(c, nil, "Grpc-Timeout: 100m", "Stream: "+stream)
+			if took := time.Since(begun); took < 90*time.Millisecond || took > 5*time.Second {
+				t.Errorf("after %v", took)
+			}
+			if stream == "" {
+				wantsGRPC(t, res, body, grpcDeadlineExceeded, ReasonFirstByteTimeout)
+			} else if body != frameOf("one") || err == nil || !strings.Contains(err.Error(), "CANCEL") {
+				t.Errorf("%q, %v", body, err)
+			}
+			<-told
+			g.eventually("the slot is free", func() bool { return g.ups["a"].InFlight() == 0 })
+			if state, why := g.ups["a"].Server(addr).State(time.Now()); state != balancer.StateReady {
+				t.Errorf("the server is %v: %s", state, why)
+			}
+			if res, _, err := g.call(c, nil, "Grpc-Timeout: 1M", "Quick: yes"); err != nil || res.StatusCode != 200 || res.Header.Get("X-Sluice-Reason") != "" {
+				t.Errorf("%v %v", res, err)
+			}
+		}
 	}
 }
 

@@ -112,6 +112,8 @@ func (p *Proxy) Handle(c *http1.Conn) {
 		if !x.retry(err) {
 			if x.hasLeft() { // whatever broke meanwhile, nobody waits for the answer
 				err = http1.ErrCanceled
+			} else if x.canceledLate(err) {
+				err = errOverdue
 			}
 			x.fail(err)
 			return
@@ -295,7 +297,7 @@ func (x *Exchange) cut(err error) {
 		failed, o = clientClosed, balancer.Outcome{Neutral: true}
 	}
 	x.note(failed)
-	if http2.Canceled(err) {
+	if http2.Canceled(err) || x.canceledLate(err) {
 		x.conn.AbortCanceled()
 	} else {
 		x.conn.Abort()

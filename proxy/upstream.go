@@ -103,7 +103,9 @@ func (u *Upstream) mayRetry(now time.Time) bool {
 func (x *Exchange) aim() {
 	x.ticket.Priority = x.route.priority
 	if x.isGRPC() {
-		x.ticket.Deadline = grpcDeadline(x.head, x.begun)
+		if x.ticket.Deadline = grpcDeadline(x.head, x.begun); !x.ticket.Deadline.IsZero() {
+			x.overdue.arm(&x.cancel, x.ticket.Deadline)
+		}
 	}
 	if x.route.fair != nil {
 		x.ticket.FairKey = x.route.fair.of(x.client, x.head)
