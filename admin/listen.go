@@ -1,6 +1,7 @@
 package admin
 
 import (
+	"container/list"
 	"errors"
 	"fmt"
 	"net"
@@ -25,12 +26,12 @@ func open(listen string) (*listener, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &listener{Listener: l, conns: map[net.Conn]struct{}{}}, nil
+	return &listener{Listener: l, conns: map[*conn]struct{}{}}, nil
 }
 
 // adopt goes on with a listener that a predecessor opened on the same address.
 func adopt(l net.Listener, listen string) (*listener, error) {
-	kept := &listener{Listener: l, conns: map[net.Conn]struct{}{}}
+	kept := &listener{Listener: l, conns: map[*conn]struct{}{}}
 	path, ok := socketPath(listen)
 	if !ok {
 		return kept, nil
@@ -86,7 +87,7 @@ func openSocket(path string) (*listener, error) {
 		_ = l.Close()
 		return nil, err
 	}
-	return &listener{Listener: l, path: path, made: made, conns: map[net.Conn]struct{}{}}, nil
+	return &listener{Listener: l, path: path, made: made, conns: map[*conn]struct{}{}}, nil
 }
 
 // listener knows its connections, so that those of clients who never leave can be ended.
@@ -95,9 +96,10 @@ type listener struct {
 	path string      // of a Unix socket; "" for TCP
 	made os.FileInfo // the socket as it was made: what is at path later may be another one's
 
-	mu    sync.Mutex // guards all below
-	conns map[net.Conn]struct{}
-	given bool // to a successor, who removes the socket
+	mu              sync.Mutex // guards all below
+	conns           map[*conn]struct{}
+	asked, answered list.List // of *conn: those that wait for a request, and for its answer to be taken, longest first
+	given           bool      // to a successor, who removes the socket
 }
 
 func (l *listener) disown() {
@@ -113,8 +115,12 @@ func (l *listener) Accept() (net.Conn, error) {
 	}
 	kept := &conn{Conn: c, of: l}
 	l.mu.Lock()
+	defer l.mu.Unlock()
+	if len(l.conns) >= maxConns {
+		l.makeRoom()
+	}
 	l.conns[kept] = struct{}{}
-	l.mu.Unlock()
+	kept.move(&l.asked)
 	return kept, nil
 }
 
@@ -154,13 +160,15 @@ func (l *listener) cut() {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	for c := range l.conns {
-		_ = c.(*conn).Conn.Close()
+		_ = c.Conn.Close()
 	}
 }
 
 type conn struct {
 	net.Conn
-	of *listener
+	of    *listener
+	in    *list.List // of.asked or of.answered; nil: a request is under way. Guarded by of.mu, as is place in it
+	place *list.Element
 }
 
 func (c *conn) Write(p []byte) (int, error) {
@@ -172,7 +180,7 @@ func (c *conn) Write(p []byte) (int, error) {
 
 func (c *conn) Close() error {
 	c.of.mu.Lock()
-	delete(c.of.conns, c)
+	c.of.forget(c)
 	c.of.mu.Unlock()
 	return c.Conn.Close()
 }

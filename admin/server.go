@@ -193,11 +193,12 @@ func newEndpoint(s *Server, listen string, l *listener) *endpoint {
 	e := &endpoint{listen: listen, l: l}
 	e.http = fasthttp.Server{
 		Name:               "sluice",
-		Handler:            func(ctx *fasthttp.RequestCtx) { s.serve(ctx, e.guard.Load()) },
+		Handler:            func(ctx *fasthttp.RequestCtx) { s.admit(ctx, e.guard.Load()) },
 		ErrorHandler:       malformed,
-		Concurrency:        256,
-		ReadBufferSize:     16 << 10,    // the largest head
-		MaxRequestBodySize: 2 * maxBody, // one a little over maxBody is read whole: the answer to an unread one may be lost to a reset
+		ConnState:          stateOf,
+		Concurrency:        2 * maxConns, // what made room counts until fasthttp has noticed
+		ReadBufferSize:     16 << 10,     // the largest head
+		MaxRequestBodySize: 2 * maxBody,  // one a little over maxBody is read whole: the answer to an unread one may be lost to a reset
 		ReadTimeout:        10 * time.Second,
 		IdleTimeout:        time.Minute,
 		TCPKeepalive:       true,
