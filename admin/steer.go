@@ -29,8 +29,8 @@ func (s *Server) reload(ctx *fasthttp.RequestCtx, _ target) *failure {
 type ScaleRequest struct {
 	// Replicas pins the number of replicas; "auto" gives it back to the scaler. Required.
 	Replicas *Replicas `json:"replicas"`
-	// For is how long the pin holds, as "1h"; "" is until "auto".
-	For string `json:"for,omitempty"`
+	// For is how long the pin holds, as "1h"; nil is until "auto".
+	For *string `json:"for,omitempty"`
 }
 
 // Replicas is a number of replicas; below 0 it is "auto".
@@ -75,10 +75,10 @@ func (s *Server) scale(ctx *fasthttp.RequestCtx, t target) *failure {
 	}
 	n := *req.Replicas
 	var until time.Time
-	if req.For != "" {
-		d, err := time.ParseDuration(req.For)
+	if req.For != nil {
+		d, err := time.ParseDuration(*req.For)
 		if err != nil || d <= 0 {
-			return fail(fasthttp.StatusBadRequest, "bad_request", `for is %q: a time like "90s" or "1h" is needed`, req.For)
+			return fail(fasthttp.StatusBadRequest, "bad_request", `for is %q: a time above 0 like "90s" or "1h" is needed; without for the pin holds until "auto"`, *req.For)
 		}
 		if n == Auto {
 			return fail(fasthttp.StatusBadRequest, "bad_request", `"auto" holds until the next pin: leave out for`)

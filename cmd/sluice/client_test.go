@@ -283,6 +283,12 @@ func TestScaleCommand(t *testing.T) {
 	if g.scaler.Status().Pinned {
 		t.Error("still pinned")
 	}
+	for hold, words := range map[string]string{"0": "above 0", "0s": "above 0", "": "a number with a unit", "-1h": "above 0", "1": `write "1s", "1m" or "1h"`, "1d": "a number with a unit"} {
+		invoke(cmdScale, nil, "demo", "2", "--for", hold, "--admin", g.addr).is(t, exitUsage, words)
+	}
+	if g.scaler.Status().Pinned {
+		t.Error("pinned for no time")
+	}
 	invoke(cmdScale, nil, "demo", "7", "--admin", g.addr).is(t, exitFailed, "more than scale.max")
 	invoke(cmdScale, nil, "no/such", "1", "--admin", g.addr).is(t, exitFailed, `no upstream "no/such"`, "demo")
 }

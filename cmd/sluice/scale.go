@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net/url"
 	"strconv"
@@ -14,7 +15,11 @@ func cmdScale(ctx context.Context, env Env, args []string) int {
 	fs := newFlags(env, "scale", "UPSTREAM N|auto [--for 1h] [-c FILE] [--admin ADDRESS] [--token TOKEN]")
 	var f clientFlags
 	f.register(fs.FlagSet)
-	hold := fs.Duration("for", 0, "give the number back to the scaler after this `TIME` (default: only by auto)")
+	var hold time.Duration // 0: --for was not given
+	fs.Func("for", "give the number back to the scaler after this `TIME` (default: only by auto)", func(v string) (err error) {
+		hold, err = pinTime(v)
+		return err
+	})
 	if code, done := parseFlags(fs, args); done {
 		return code
 	}
@@ -29,12 +34,13 @@ func cmdScale(ctx context.Context, env Env, args []string) int {
 		}
 		n = admin.Replicas(v)
 	}
-	if *hold < 0 || *hold > 0 && n == admin.Auto {
-		return fs.misused("--for needs a number and a time above 0")
+	if hold > 0 && n == admin.Auto {
+		return fs.misused("auto holds until the next pin: leave out --for")
 	}
 	req := admin.ScaleRequest{Replicas: &n}
-	if *hold > 0 {
-		req.For = hold.String()
+	if hold > 0 {
+		until := hold.String()
+		req.For = &until
 	}
 	c, err := f.open(env)
 	if err == nil {
@@ -46,10 +52,25 @@ func cmdScale(ctx context.Context, env Env, args []string) int {
 	switch {
 	case n == admin.Auto:
 		fmt.Fprintf(env.Stdout, "%s: the scaler chooses the number of replicas\n", name)
-	case *hold > 0:
-		fmt.Fprintf(env.Stdout, "%s: pinned to %d replicas until %s\n", name, n, time.Now().Add(*hold).Format(time.DateTime))
+	case hold > 0:
+		fmt.Fprintf(env.Stdout, "%s: pinned to %d replicas until %s\n", name, n, time.Now().Add(hold).Format(time.DateTime))
 	default:
 		fmt.Fprintf(env.Stdout, "%s: pinned to %d replicas until `sluice scale %s auto`\n", name, n, name)
 	}
 	return exitOK
+}
+
+// pinTime reads how long a pin holds.
+func pinTime(s string) (time.Duration, error) {
+	d, err := time.ParseDuration(s)
+	if _, number := strconv.ParseFloat(s, 64); number == nil && err != nil {
+		return 0, fmt.Errorf("it has no unit: write %q, %q or %q", s+"s", s+"m", s+"h")
+	}
+	switch {
+	case err != nil:
+		return 0, errors.New(`it is no time: write a number with a unit (s, m, h), as "90s" or "1h"`)
+	case d <= 0:
+		return 0, errors.New("a pin holds for a time above 0, or without --for until auto")
+	}
+	return d, nil
 }
