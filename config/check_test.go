@@ -1,6 +1,8 @@
 package config
 
 import (
+	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 )
@@ -363,6 +365,8 @@ func TestMistakes(t *testing.T) {
 		{bare + `service = { name = "x", port_name = "no name" }`, `no name of a port`},
 		{"engine = { kind = \"docker\", namespace = \"x\" }\n" + r, `namespace has no effect`},
 		{"engine = { kind = \"kubernetes\", namespace = \"X.y\" }\n" + r, `no name of a namespace`},
+		{bare + `process = { command = "python3 srv.py $PORT" }`, `"python3 srv.py $PORT"; write command = ["python3", "srv.py", "$PORT"]`},
+		{bare + `process = { command = "./no such/program" }`, `there is no program "./no such/program"`},
 		{"engine.kind = \"kubernetes\"\n" + bare + `container = "x"`, `containers are declared on a Docker Engine`},
 	} {
 		got := places(t, c.text)
@@ -375,6 +379,10 @@ func TestMistakes(t *testing.T) {
 // TestAccepted are texts that look like mistakes and are none.
 func TestAccepted(t *testing.T) {
 	const r = "[[route]]\nrespond = {}\n"
+	folder := t.TempDir()
+	if err := os.WriteFile(filepath.Join(folder, "a server"), []byte("#!/bin/sh\n"), 0o700); err != nil {
+		t.Fatal(err)
+	}
 	for _, text := range []string{
 		"", "# nothing",
 		`admin.listen = "off"`, `admin.listen = "unix:/run/sluice.sock"`, `admin.listen = "[::1]:1"`, `admin.listen = "localhost:1"`,
@@ -390,6 +398,10 @@ func TestAccepted(t *testing.T) {
 		"[upstream.u]\nprocess = { command = [\"x\"] }\nscale = { min = 0, to_zero_after = \"1s\" }",
 		"[upstream.u]\nprocess = { command = [\"x\"] }\nscale = { headroom = 0.9 }",
 		"[upstream.u]\nprocess = { command = [\"x\"] }\nscale = { cpu = 0.95 }",
+		"[upstream.u]\nprocess = { command = \"x\" }",
+		"[upstream.u]\nprocess = { command = [\"no such program\"] }",
+		"[upstream.u]\nprocess = { command = \"" + folder + "/a server\" }",
+		"[upstream.u]\nprocess = { command = \"./a server\", dir = \"" + folder + "\" }",
 		"[upstream.u]\ncontainer = { image = \"x\", cpus = 1, memory = \"64MiB\" }\nscale = { cpu = \"70%\", memory = \"80%\" }",
 		"engine.kind = \"kubernetes\"\n[upstream.u]\nservice = \"x\"\nscale = { cpu = \"100%\", memory = 1.0 }",
 		"[upstream.u]\nprocess = { command = [\"x\"] }\nscale = { headroom = \"99.9%\" }",

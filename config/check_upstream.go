@@ -5,7 +5,9 @@ import (
 	"fmt"
 	"math"
 	"net/netip"
+	"os/exec"
 	"path"
+	"path/filepath"
 	"regexp"
 	"slices"
 	"strings"
@@ -277,8 +279,30 @@ func (k *checker) process(p *scaler.ProcessConfig, v *value) {
 	k.required(v, "command")
 	if at := v.get("command"); at != nil && at.sound() && (len(p.Command) == 0 || p.Command[0] == "") {
 		k.fail(at.element(0), "the command is empty: it needs a program")
+	} else if at != nil {
+		k.commandLine(at, p)
 	}
 	k.env(v.get("env"))
+}
+
+// commandLine refuses a command line in one text, which would be the name of a program. A program may have such a name.
+func (k *checker) commandLine(at *value, p *scaler.ProcessConfig) {
+	line, one := at.raw.(string)
+	words := strings.Fields(line)
+	if !one || len(words) == 0 || words[0] == line {
+		return
+	}
+	program := line
+	if strings.Contains(line, "/") && !filepath.IsAbs(line) {
+		program = filepath.Join(p.Dir, line)
+	}
+	if _, err := exec.LookPath(program); err == nil {
+		return
+	}
+	for i, w := range words {
+		words[i] = quote(w)
+	}
+	k.failHint(at, "write command = ["+strings.Join(words, ", ")+"]", "a list of a program and its arguments is wanted: there is no program %q", line)
 }
 
 var (
