@@ -390,7 +390,7 @@ func (k *checker) target(r *route, v, root *value) {
 		}
 		hint := didYouMean(r.Upstream, names)
 		if hint == "" {
-			hint = fmt.Sprintf("add [upstream.%s], or a port to make it an address", r.Upstream)
+			hint = fmt.Sprintf("add [upstream.%s], or a port to make it an address", quoteKey(r.Upstream))
 		}
 		k.failHint(at, hint, "there is no upstream %q", r.Upstream)
 	}

@@ -221,7 +221,7 @@ func (d *decoder) mapping(v *value, out reflect.Value, path string) {
 	m := reflect.MakeMapWithSize(out.Type(), len(v.names))
 	for _, name := range v.names {
 		one := reflect.New(out.Type().Elem()).Elem()
-		d.decode(v.table[name], one, "", join2(path, name))
+		d.decode(v.table[name], one, "", join2(path, quoteKey(name)))
 		m.SetMapIndex(reflect.ValueOf(name), one)
 	}
 	out.Set(m)

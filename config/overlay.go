@@ -191,7 +191,7 @@ func (o *overlay) upstream(g group, set *LabelSet, service string) (name string,
 	switch owner := o.upstreams[name]; {
 	case o.isFiles(g, name):
 		if set.Tuned {
-			o.refuse(g, "[upstream.%s] of the configuration file is this service, so its keys count and labels set none", name)
+			o.refuse(g, "[upstream.%s] of the configuration file is this service, so its keys count and labels set none", quoteKey(name))
 		}
 		return name, true
 	case owner != "":
