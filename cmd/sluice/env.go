@@ -68,6 +68,21 @@ func (e Env) invalid(err error) int {
 	return exitConfig
 }
 
+// output is a command's standard output, and remembers the first write that failed: most commands only print, and what
+// prints has no way to say so.
+type output struct {
+	to  io.Writer
+	err error
+}
+
+func (o *output) Write(p []byte) (int, error) {
+	n, err := o.to.Write(p)
+	if o.err == nil {
+		o.err = err
+	}
+	return n, err
+}
+
 // flags are those of one command.
 type flags struct {
 	*flag.FlagSet

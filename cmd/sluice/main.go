@@ -37,8 +37,18 @@ signals of a running sluice, also by -s reload|quit|stop|reopen
   HUP reload, QUIT and TERM drain and end, TERM twice ends at once, USR1 reopens logs, USR2 upgrades the binary
 `
 
-// sluice runs one command and returns its exit code.
+// sluice runs one command and returns its exit code. What was asked for and could not be written was not done.
 func sluice(ctx context.Context, env Env, args []string) int {
+	out := &output{to: env.Stdout}
+	env.Stdout = out
+	code := runCommand(ctx, env, args)
+	if code == exitOK && out.err != nil {
+		return env.fail(exitFailed, "the output could not be written: %v", out.err)
+	}
+	return code
+}
+
+func runCommand(ctx context.Context, env Env, args []string) int {
 	args, code, done := nginxHabits(ctx, &env, args)
 	if done {
 		return code

@@ -80,6 +80,9 @@ func cmdStatus(ctx context.Context, env Env, args []string) int {
 
 // screenStart clears a terminal; elsewhere it separates what follows.
 func screenStart(w io.Writer) string {
+	if o, ok := w.(*output); ok {
+		w = o.to
+	}
 	if f, ok := w.(*os.File); ok {
 		if info, err := f.Stat(); err == nil && info.Mode()&os.ModeCharDevice != 0 {
 			return "\x1b[H\x1b[2J\x1b[3J"
