@@ -7,8 +7,8 @@ import (
 	"sluice/config"
 )
 
-// cmdCheck validates the configuration: exit 0 or 3, with every error and its position. With -T it
-// also prints the effective configuration.
+// cmdCheck validates the configuration: exit 0 or 3, with every error and its position; one that cannot be read is not
+// valid either. With -T it also prints the effective configuration.
 func cmdCheck(_ context.Context, env Env, args []string) int {
 	fs := newFlags(env, "check", "[-c FILE] [-p PREFIX] [-e ERRORLOG] [-g DIRECTIVES] [-T] [-q]")
 	file := fs.String("c", "", "configuration `file`")
@@ -27,7 +27,7 @@ func cmdCheck(_ context.Context, env Env, args []string) int {
 		if isInvalid(err) {
 			return env.invalid(err)
 		}
-		return env.fail(exitFailed, "%v", err)
+		return env.fail(exitConfig, "%v", err)
 	}
 	if *errorLog != "" && *errorLog != "stderr" {
 		if err := config.Writable(*errorLog); err != nil {
