@@ -182,22 +182,61 @@ func (f *clientFlags) open(env Env) (*adminClient, error) {
 	return newAdminClient(c.admin.Listen, c.admin.Token), nil
 }
 
-// adminClient asks one sluice's admin API.
+// adminClient asks one sluice's admin API, one question at a time.
 type adminClient struct {
 	listen, token string
+	patience      time.Duration // for an answer to begin
 	http          fasthttp.HostClient
+
+	begins, ends time.Time // when the answer has to, of the call that is under way
+	begun        bool      // it has
 }
 
+const (
+	answerPatience = 5 * time.Second
+	reloadPatience = 10 * time.Second // it is answered when it is done
+	wholeAnswer    = 30 * time.Second
+)
+
 func newAdminClient(listen, token string) *adminClient {
-	c := &adminClient{listen: listen, token: token}
+	c := &adminClient{listen: listen, token: token, patience: answerPatience}
 	host := reachable(listen)
 	c.http = fasthttp.HostClient{Addr: host, Name: "sluice", MaxIdemponentCallAttempts: 1, DisablePathNormalizing: true, MaxResponseBodySize: 64 << 20}
 	network, addr := "tcp", host
 	if path, ok := strings.CutPrefix(listen, "unix:"); ok {
 		c.http.Addr, network, addr = "localhost", "unix", path
 	}
-	c.http.Dial = func(string) (net.Conn, error) { return net.DialTimeout(network, addr, 2*time.Second) }
+	c.http.Dial = func(string) (net.Conn, error) {
+		nc, err := net.DialTimeout(network, addr, 2*time.Second)
+		if err != nil {
+			return nil, err
+		}
+		return awaited{nc, c}, nil
+	}
 	return c
+}
+
+// awaited is a connection on which an answer has to begin in time. fasthttp knows a time for the whole answer alone.
+type awaited struct {
+	net.Conn
+	by *adminClient
+}
+
+func (a awaited) Read(p []byte) (int, error) {
+	if a.by.begun {
+		return a.Conn.Read(p)
+	}
+	if err := a.SetReadDeadline(a.by.begins); err != nil {
+		return 0, err
+	}
+	n, err := a.Conn.Read(p)
+	if n > 0 {
+		a.by.begun = true
+		if err := a.SetReadDeadline(a.by.ends); err != nil {
+			return n, err
+		}
+	}
+	return n, err
 }
 
 // reachable turns an address to listen on into one to connect to.
@@ -259,14 +298,20 @@ func (c *adminClient) call(ctx context.Context, method, path string, body any) (
 		req.Header.SetContentType("application/json")
 		req.SetBody(b)
 	}
-	deadline := time.Now().Add(30 * time.Second)
-	if d, ok := ctx.Deadline(); ok && d.Before(deadline) {
-		deadline = d
+	asked := time.Now()
+	c.begins, c.ends, c.begun = asked.Add(c.patience), asked.Add(wholeAnswer), false
+	if d, ok := ctx.Deadline(); ok {
+		c.begins, c.ends = earlier(c.begins, d), earlier(c.ends, d)
 	}
-	if err := c.http.DoDeadline(req, resp, deadline); err != nil {
+	if err := c.http.DoDeadline(req, resp, c.ends); err != nil {
 		var dial *net.OpError
-		if errors.As(err, &dial) && dial.Op == "dial" {
+		switch {
+		case errors.As(err, &dial) && dial.Op == "dial":
 			return nil, errNobody{c.listen, err}
+		case errors.Is(err, fasthttp.ErrTimeout) && c.begun:
+			return nil, fmt.Errorf("the answer of %s did not end within %s", c.listen, c.ends.Sub(asked).Round(time.Millisecond))
+		case errors.Is(err, fasthttp.ErrTimeout):
+			return nil, fmt.Errorf("%s was asked and did not answer within %s: is it sluice, and does it run?", c.listen, c.begins.Sub(asked).Round(time.Millisecond))
 		}
 		return nil, fmt.Errorf("sluice on %s: %w", c.listen, err)
 	}
@@ -284,6 +329,13 @@ func (c *adminClient) call(ctx context.Context, method, path string, body any) (
 		r.Text = fmt.Sprintf("sluice on %s asks for its token: give it with --token, or run this where its configuration is", c.listen)
 	}
 	return nil, r
+}
+
+func earlier(a, b time.Time) time.Time {
+	if b.Before(a) {
+		return b
+	}
+	return a
 }
 
 func (c *adminClient) status(ctx context.Context) (admin.Status, []byte, error) {

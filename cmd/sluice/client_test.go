@@ -252,6 +252,56 @@ func TestSomethingElseAnswers(t *testing.T) {
 	invoke(cmdStatus, nil, "--admin", l.Addr().String()).is(t, exitFailed, "is no sluice")
 }
 
+// What takes the connection and says nothing is given up soon, and named; an answer that has begun may take longer.
+func TestSilentAddress(t *testing.T) {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	addr, says := l.Addr().String(), make(chan string, 1)
+	go func() {
+		for {
+			c, err := l.Accept()
+			if err != nil {
+				return
+			}
+			go func() {
+				defer c.Close()
+				begun, rest, slow := strings.Cut(<-says, "|")
+				_, _ = c.Write([]byte(begun))
+				if slow {
+					time.Sleep(200 * time.Millisecond)
+					_, _ = c.Write([]byte(rest))
+				}
+				_, _ = c.Read(make([]byte, 4096))
+				_, _ = c.Read(make([]byte, 1)) // until it is given up
+			}()
+		}
+	}()
+	ask := func(patience time.Duration, answer string) error {
+		c := newAdminClient(addr, "")
+		c.patience = patience
+		says <- answer
+		_, err := c.call(t.Context(), "GET", "/x", nil)
+		return err
+	}
+	if err := ask(50*time.Millisecond, ""); err == nil || err.Error() != addr+" was asked and did not answer within 50ms: is it sluice, and does it run?" {
+		t.Error(err)
+	}
+	if err := ask(50*time.Millisecond, "HTTP/1.1 200 OK\r\n|Content-Length: 0\r\n\r\n"); err != nil {
+		t.Error(err)
+	}
+	begun := time.Now()
+	says <- ""
+	invoke(cmdHealthcheck, nil, "--admin", addr, "--timeout", "100ms").is(t, exitFailed, addr+" was asked and did not answer within 100ms")
+	says <- ""
+	invoke(cmdStatus, nil, "--admin", addr).is(t, exitFailed, "did not answer within 5s")
+	if took := time.Since(begun); took > 10*time.Second {
+		t.Errorf("it took %s", took)
+	}
+}
+
 func TestWrongUsage(t *testing.T) {
 	for _, c := range []struct {
 		cmd  command

@@ -35,7 +35,9 @@ func reload(ctx context.Context, env Env, f clientFlags) int {
 	}
 	var nobody errNobody
 	if at.admin.Listen != "off" && at.admin.Listen != "" {
-		answer, err := newAdminClient(at.admin.Listen, at.admin.Token).call(ctx, "POST", "/api/v1/reload", nil)
+		c := newAdminClient(at.admin.Listen, at.admin.Token)
+		c.patience = reloadPatience
+		answer, err := c.call(ctx, "POST", "/api/v1/reload", nil)
 		var r *refusal
 		switch {
 		case err == nil:
