@@ -109,8 +109,8 @@ func checkHost(s string) error {
 	switch {
 	case s == "":
 		return errors.New("a host is empty")
-	case s == "*":
-		return errors.New(`"*": leave host out for any host`)
+	case s == "*", s == "_": // as nginx's server_name has it
+		return fmt.Errorf("%q: leave host out for any host", s)
 	case strings.Contains(s, "://"):
 		return fmt.Errorf("%q: a host has no scheme", s)
 	case strings.Contains(s, "/"):

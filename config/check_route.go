@@ -218,6 +218,27 @@ func checkMethod(s string) error {
 	return nil
 }
 
+// withoutStar says how a path is written in which * was to stand for something. One with a * in it can still be had by
+// path_exact.
+func withoutStar(path string) string {
+	front := strings.TrimRight(path, "*")
+	if !strings.Contains(front, "*") && strings.HasSuffix(front, "/") {
+		if front = strings.TrimRight(front, "/"); front == "" {
+			return "leave path out for any path"
+		}
+		return "path is a prefix: write path = " + quote(front)
+	}
+	parts := strings.Split(front, "*")
+	for i, p := range parts {
+		parts[i] = regexp.QuoteMeta(p)
+	}
+	pattern := "^" + strings.Join(parts, "[^/]*")
+	if front == path {
+		pattern += "$"
+	}
+	return "write path_regex = " + quote(pattern)
+}
+
 // paths checks the three ways to match a path and the two to change it.
 func (k *checker) paths(r *route, v *value) {
 	var written []string
@@ -232,6 +253,8 @@ func (k *checker) paths(r *route, v *value) {
 		if at := v.get(key); at != nil && at.sound() {
 			if err := checkPath(s); err != nil {
 				k.fail(at, "%s", err)
+			} else if key == "path" && strings.Contains(s, "*") {
+				k.failHint(at, withoutStar(s), "%q: * stands for nothing in path", s)
 			}
 		}
 	}
