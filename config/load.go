@@ -81,5 +81,9 @@ func (r *report) syntax(src *source, err error) {
 		}
 		return r
 	}, pe.Message), ".")
-	r.add(src, "", pe.Position.Start, pe.Position.Start+max(1, pe.Position.Len), "", "not TOML: "+msg)
+	from, to := pe.Position.Start, pe.Position.Start+max(1, pe.Position.Len)
+	for from >= 0 && from < to-1 && to <= len(src.text) && (src.text[from] == ' ' || src.text[from] == '\t') {
+		from++ // what is meant stands behind the blanks
+	}
+	r.add(src, "", from, to, "", "not TOML: "+msg)
 }

@@ -83,6 +83,7 @@ func TestPlaces(t *testing.T) {
 		{"characters before", `log = { "é" = "é", level = 1 }`, "1:9: unknown key \"é\" in [log]\n1:28: a string is wanted, not a whole number"},
 		{"date", "pid = 2020-01-01 00:00:00\nlisen = 1", "1:7: a string is wanted, not a date\n2:1: unknown key \"lisen\" in the top level; did you mean \"listen\"?"},
 		{"syntax", "listen = [\":1\"]\n[log\nlevel = 1", `2:5: not TOML: expected '.' or ']' to end table name, but got '\n' instead`},
+		{"syntax behind blanks", "pid = \"ünïcødé\"  ; lisen = 1", `1:18: not TOML: expected a top-level item to end with a newline, comment, or EOF, but got ';' instead`},
 		{"same key twice", "pid = \"a\"\npid = \"b\"", `2:1: not TOML: Key 'pid' has already been defined`},
 		{"key of another table", "max_replicas = 1", `1:1: unknown key "max_replicas" in the top level; max_replicas is a key of [scale]`},
 		{"one bracket too few", "[route]\nrespond = {}", `1:1: route is a list of tables; write [[route]]`},

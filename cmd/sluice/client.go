@@ -325,7 +325,11 @@ func (c *adminClient) call(ctx context.Context, method, path string, body any) (
 			r.Text = text
 		}
 	}
-	if r.status == fasthttp.StatusUnauthorized {
+	switch {
+	case r.status != fasthttp.StatusUnauthorized:
+	case c.token != "":
+		r.Text = fmt.Sprintf("sluice on %s does not take this token: give the right one with --token, or run this where its configuration is", c.listen)
+	default:
 		r.Text = fmt.Sprintf("sluice on %s asks for its token: give it with --token, or run this where its configuration is", c.listen)
 	}
 	return nil, r

@@ -227,7 +227,8 @@ func TestCommandsSendTheToken(t *testing.T) {
 	invoke(cmdStatus, nil, "--admin", g.addr, "--token", "s3cret").is(t, exitOK)
 	invoke(cmdStatus, []string{"T=s3cret"}, "--admin", g.addr, "--token", "env:T").is(t, exitOK)
 	invoke(cmdStatus, nil, "--admin", g.addr, "--token", "env:T").is(t, exitFailed, "T is not set")
-	invoke(cmdStatus, nil, "--admin", g.addr, "--token", "wrong").is(t, exitFailed, "asks for its token")
+	invoke(cmdStatus, nil, "--admin", g.addr, "--token", "wrong").is(t, exitFailed, "does not take this token")
+	invoke(cmdStatus, nil, "--admin", g.addr).is(t, exitFailed, "asks for its token")
 	invoke(cmdHealthcheck, nil, "--admin", g.addr).is(t, exitOK)
 }
 
@@ -320,6 +321,25 @@ func TestWrongUsage(t *testing.T) {
 			t.Errorf("%s -h: %+v", name, o)
 		}
 	}
+}
+
+// A number below 0 is no flag, and what is wrong with the arguments is said of the one that is wrong.
+func TestScaleArguments(t *testing.T) {
+	for _, row := range []struct {
+		args  []string
+		words string
+	}{
+		{[]string{"demo", "-1"}, `"-1" is no number of replicas`},
+		{[]string{"--admin", "a:1", "demo", "-1", "--for", "1h"}, `"-1" is no number of replicas`},
+		{[]string{"demo", "--admin", "a:1", "-2"}, `"-2" is no number of replicas`},
+		{[]string{"demo", "1", "extra"}, `unexpected "extra"`},
+		{[]string{"demo"}, "are needed"},
+		{[]string{"demo", "1", "-x"}, "not defined: -x"},
+		{[]string{"demo", "1", "--for", "-1"}, "flag -for"},
+	} {
+		invoke(cmdScale, nil, row.args...).is(t, exitUsage, row.words)
+	}
+	invoke(cmdDrain, nil, "-1").is(t, exitUsage, `"-1" is no UPSTREAM/SERVER`)
 }
 
 func TestScaleCommand(t *testing.T) {

@@ -8,6 +8,8 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"strconv"
+	"strings"
 )
 
 // Env is what a command sees of the world.
@@ -112,6 +114,10 @@ func parseFlags(fs *flags, args []string) (code int, done bool) {
 			return exitOK, true
 		}
 		if err != nil {
+			if at := len(args) - fs.NArg() - 1; undefinedNumber(args, at) && strings.HasPrefix(err.Error(), "flag provided but not defined") {
+				rest, args = append(rest, args[at]), args[at+1:]
+				continue
+			}
 			return fs.misused("%v", err), true
 		}
 		if fs.NArg() == 0 {
@@ -120,6 +126,15 @@ func parseFlags(fs *flags, args []string) (code int, done bool) {
 		rest = append(rest, fs.Arg(0))
 		args = fs.Args()[1:]
 	}
+}
+
+// undefinedNumber tells that an argument is a number below 0: no flag is called so.
+func undefinedNumber(args []string, at int) bool {
+	if at < 0 {
+		return false
+	}
+	_, err := strconv.Atoi(args[at])
+	return err == nil
 }
 
 // misused tells what is wrong with the arguments, and how they should be.

@@ -23,6 +23,9 @@ func cmdScale(ctx context.Context, env Env, args []string) int {
 	if code, done := parseFlags(fs, args); done {
 		return code
 	}
+	if fs.NArg() > 2 {
+		return fs.misused("unexpected %q", fs.Arg(2))
+	}
 	if fs.NArg() != 2 {
 		return fs.misused("an upstream and a number, or auto, are needed")
 	}
@@ -30,7 +33,7 @@ func cmdScale(ctx context.Context, env Env, args []string) int {
 	if fs.Arg(1) != "auto" {
 		v, err := strconv.ParseUint(fs.Arg(1), 10, 31)
 		if err != nil {
-			return fs.misused("%q is no number of replicas", fs.Arg(1))
+			return fs.misused("%q is no number of replicas: a whole number from 0, or auto, is needed", fs.Arg(1))
 		}
 		n = admin.Replicas(v)
 	}

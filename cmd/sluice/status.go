@@ -280,7 +280,10 @@ func decision(u admin.UpstreamStatus, now time.Time) string {
 		words = append(words, u.Schedule)
 	}
 	if u.Reason != "" {
-		reason := strings.TrimPrefix(u.Reason, "pinned: ")
+		reason := u.Reason
+		if u.Pinned {
+			reason = strings.TrimPrefix(strings.TrimPrefix(reason, "pinned: "), "pinned, ")
+		}
 		if u.DecidedAt != nil {
 			reason += ", " + ago(*u.DecidedAt, now)
 		}

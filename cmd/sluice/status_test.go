@@ -81,6 +81,19 @@ not routed:
 	}
 }
 
+// That it is pinned is said once, whatever the scaler says after it.
+func TestDecisionOfAPin(t *testing.T) {
+	for reason, want := range map[string]string{
+		"pinned: 3 replicas":                            "pinned: 3 replicas",
+		"pinned, the budget allows no more: 2 replicas": "pinned: the budget allows no more: 2 replicas",
+		"found 2": "pinned: found 2",
+	} {
+		if got := decision(admin.UpstreamStatus{Pinned: true, Reason: reason}, noon); got != want {
+			t.Errorf("%q: %q, want %q", reason, got, want)
+		}
+	}
+}
+
 // Of several gateways the second line says how many there are and which one scales.
 func TestStatusOfSeveralGateways(t *testing.T) {
 	for want, p := range map[string]admin.PeersStatus{
