@@ -176,6 +176,8 @@ func TestMistakes(t *testing.T) {
 		{`client.max_header = "1B"`, `out of range`},
 		{`scale.max_replicas = -1`, `out of range`},
 		{"scale.max_replicas = 1" + child + `scale = { min = 2 }`, `less than all scale.min together (2)`},
+		{"scale.max_replicas = 2" + child + "scale = { min = 1 }\n[upstream.off]\nprocess = { command = \"x\" }\nscale = { min = 3, mode = \"off\" }", `together (4); a process or container counts without scale as 1, and with mode = "off" as its min`},
+		{"scale.max_replicas = 1" + child + "scale = { min = 1 }\n[upstream.v]\ncontainer = \"x\"", `together (2); a process or container counts without scale as 1`},
 
 		// routes
 		{"[[route]]\nhost = \"a\"", `the route does nothing`},
@@ -404,6 +406,8 @@ func TestAccepted(t *testing.T) {
 		r + "path = \"/a\"\n" + r + "host = \"a\"\npath = \"/a\"",
 		r + "host = [\"[::1]\", \"10.0.0.1\", \"*.a\", \"a_b\"]",
 		r + `method = "PROPFIND"`,
+		"scale.max_replicas = 2\n[upstream.u]\nprocess = { command = \"x\" }\nscale = { min = 2 }\n[upstream.o]\nprocess = { command = \"x\" }\nscale = { min = 3, mode = \"observe\" }",
+		"scale.max_replicas = 2\n[upstream.u]\nprocess = { command = \"x\" }\nscale = { min = 2 }\n[upstream.s]\nservice = \"x\"\nscale = { min = 3, mode = \"off\" }\n[upstream.t]\nservice = \"y\"",
 		r + `path_exact = "/a*b"`, r + `host = "_dmarc.example.com"`,
 		"[[route]]\nupstream = \"[::1]:80\"\n[[route]]\nhost = \"a\"\nupstream = \"[::1]:80\"",
 		"[upstream.u]\nservers = [\"a:1\"]\nhash_key = \"client_ip\"",

@@ -34,7 +34,7 @@ func (k *checker) upstreams(root *value) {
 	if all == nil || all.bad {
 		return
 	}
-	least := 0
+	least, fixed := 0, false
 	for _, name := range all.names {
 		v, u := all.table[name], k.c.Upstreams[name]
 		if err := checkUpstreamName(name); err != nil {
@@ -44,12 +44,17 @@ func (k *checker) upstreams(root *value) {
 			continue
 		}
 		k.upstream(u, v)
-		if u.Scale != nil && u.Scale.Mode != "off" {
-			least += u.Scale.Min
+		if s := u.Scaling(); s.Mode != "observe" { // which takes of the budget what is there, and asks for nothing
+			least += s.Min
+			fixed = fixed || s.Min > 0 && (u.Scale == nil || u.Scale.Mode == "off")
 		}
 	}
 	if at := root.get("scale", "max_replicas"); at != nil && k.c.Scale.MaxReplicas > 0 && least > k.c.Scale.MaxReplicas {
-		k.fail(at, "%d is less than all scale.min together (%d)", k.c.Scale.MaxReplicas, least)
+		hint := ""
+		if fixed {
+			hint = `a process or container counts without scale as 1, and with mode = "off" as its min`
+		}
+		k.failHint(at, hint, "%d is less than all scale.min together (%d)", k.c.Scale.MaxReplicas, least)
 	}
 }
 

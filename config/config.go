@@ -87,6 +87,24 @@ func (u *Upstream) SetDefaults() {
 	*u = Upstream{Balancer: balancer.DefaultConfig(), Proxy: proxy.DefaultUpstreamConfig(), Discovery: discovery.DefaultConfig()}
 }
 
+// Scaling is how the upstream is scaled: what the file says, or for a source that starts its own replicas one where the
+// file says nothing, and scale.min where the mode is off. The zero value is no scaling.
+func (u *Upstream) Scaling() scaler.Config {
+	switch {
+	case u.Scale != nil && u.Scale.Mode != "off":
+		return *u.Scale
+	case u.Replicas.Process == nil && u.Replicas.Container == nil:
+		return scaler.Config{}
+	}
+	var fixed scaler.Config
+	fixed.SetDefaults()
+	fixed.Min, fixed.Max = 1, 1
+	if u.Scale != nil {
+		fixed.Min, fixed.Max = u.Scale.Min, max(u.Scale.Min, 1)
+	}
+	return fixed
+}
+
 // Default is what an empty file has.
 func Default() *Config {
 	return &Config{

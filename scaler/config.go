@@ -167,7 +167,8 @@ type ContainerConfig struct {
 
 // BudgetConfig is the top-level table [scale].
 type BudgetConfig struct {
-	// MaxReplicas bounds the replicas of all upstreams together; 0 (default) is no bound.
+	// MaxReplicas bounds the replicas of all upstreams together, also of a process or container that is not scaled; 0 (default)
+	// is no bound.
 	MaxReplicas int `toml:"max_replicas"`
 	// StateFile keeps what the law has learned across restarts; "" (default) is none.
 	StateFile string `toml:"state_file"`

@@ -60,7 +60,7 @@ func (e *engine) endpointSource(s *source, cfg *config.Upstream, log *slog.Logge
 		return
 	}
 	options := func(cfg *config.Upstream) scalerkubernetes.Options {
-		return scalerkubernetes.Options{Namespace: cluster.Namespace, Service: service.Name, Observe: scaleOf(cfg).Mode == "observe", Log: log}
+		return scalerkubernetes.Options{Namespace: cluster.Namespace, Service: service.Name, Observe: cfg.Scaling().Mode == "observe", Log: log}
 	}
 	scaling, err := scalerkubernetes.NewClient(cluster.Config)
 	if err != nil {

@@ -196,8 +196,8 @@ func (k *keeper) hold(cfg *config.Config, e *engine) {
 
 // boundsOf is what the file allows. Where it only observes, nothing is allowed.
 func boundsOf(cfg *config.Upstream) privsep.Bounds {
-	b := privsep.Bounds{Max: scaleOf(cfg).Max}
-	if scaleOf(cfg).Mode == "observe" {
+	b := privsep.Bounds{Max: cfg.Scaling().Max}
+	if cfg.Scaling().Mode == "observe" {
 		b.Why = `scale.mode is "observe" in the scaler's configuration`
 	}
 	return b

@@ -29,7 +29,7 @@ type source struct {
 
 // newSource makes the one source that cfg names, and the driver that goes with it.
 func (g *gateway) newSource(name string, cfg *config.Upstream) source {
-	s := source{scale: scaleOf(cfg)}
+	s := source{scale: cfg.Scaling()}
 	d := cfg.Discovery
 	switch {
 	case cfg.Replicas.Process != nil:
@@ -47,7 +47,7 @@ func (g *gateway) newSource(name string, cfg *config.Upstream) source {
 // newSource makes the source of an upstream that usesEngine, and the driver that goes with it. shared says that
 // several gateways use the driver.
 func (e *engine) newSource(name string, cfg *config.Upstream, shared bool, log *slog.Logger) source {
-	s := source{scale: scaleOf(cfg)}
+	s := source{scale: cfg.Scaling()}
 	container := cfg.Replicas.Container != nil
 	switch {
 	case e.scaler != nil:
@@ -76,7 +76,7 @@ func (g *gateway) processSource(s *source, name string, cfg *config.Upstream) {
 
 func (e *engine) containerSource(s *source, name string, cfg *config.Upstream, shared bool, log *slog.Logger) {
 	options := func(cfg *config.Upstream) scalerdocker.Options {
-		return scalerdocker.Options{Owner: e.owner, Upstream: name, Max: scaleOf(cfg).Max, Shared: shared, Container: cfg.Replicas.Container, Log: log}
+		return scalerdocker.Options{Owner: e.owner, Upstream: name, Max: cfg.Scaling().Max, Shared: shared, Container: cfg.Replicas.Container, Log: log}
 	}
 	s.dockerDriver(scalerdocker.New(e.cli, options(cfg)), options, log)
 	s.servers = discoverydocker.NewSource(e.cli, discoverydocker.Query{
@@ -104,7 +104,7 @@ func (e *engine) serviceSource(s *source, name string, cfg *config.Upstream, sha
 		return
 	}
 	options := func(cfg *config.Upstream) scalerdocker.Options {
-		return scalerdocker.Options{Owner: e.owner, Upstream: name, Max: scaleOf(cfg).Max, Shared: shared, Log: log, Service: &scalerdocker.Service{
+		return scalerdocker.Options{Owner: e.owner, Upstream: name, Max: cfg.Scaling().Max, Shared: shared, Log: log, Service: &scalerdocker.Service{
 			Project: project, Name: called, Port: service.Port, Network: service.Network,
 		}}
 	}

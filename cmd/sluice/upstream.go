@@ -111,7 +111,7 @@ func (u *upstream) configure(g *gateway, cfg *config.Upstream) {
 		u.source.configure(cfg)
 	}
 	if u.loop != nil {
-		scale := scaleOf(cfg)
+		scale := cfg.Scaling()
 		u.source.scale = scale
 		u.signals.Configure(scale)
 		u.loop.Configure(scale)
@@ -181,28 +181,10 @@ func sameSource(a, b *config.Upstream) bool {
 	x, y := a.Discovery, b.Discovery
 	x.HealthCheck, y.HealthCheck = discovery.HealthConfig{}, discovery.HealthConfig{}
 	return reflect.DeepEqual(x, y) && reflect.DeepEqual(a.Labeled, b.Labeled) && (a.Replicas.Process != nil) == (b.Replicas.Process != nil) &&
-		(a.Replicas.Container != nil) == (b.Replicas.Container != nil) && scaleOf(a).Off() == scaleOf(b).Off()
+		(a.Replicas.Container != nil) == (b.Replicas.Container != nil) && a.Scaling().Off() == b.Scaling().Off()
 }
 
 // usesEngine reports whether the servers are found, or the replicas started, on an engine.
 func usesEngine(cfg *config.Upstream) bool {
 	return cfg.Discovery.Service != nil || cfg.Replicas.Container != nil
-}
-
-// scaleOf is the scale configuration of an upstream; a source that starts its own replicas has just
-// one where the file says nothing. The zero value is no scaling.
-func scaleOf(cfg *config.Upstream) scaler.Config {
-	switch {
-	case cfg.Scale != nil && cfg.Scale.Mode != "off":
-		return *cfg.Scale
-	case cfg.Replicas.Process == nil && cfg.Replicas.Container == nil:
-		return scaler.Config{}
-	}
-	var one scaler.Config
-	one.SetDefaults()
-	one.Min, one.Max = 1, 1
-	if cfg.Scale != nil { // off: as many as the file's least
-		one.Min, one.Max = cfg.Scale.Min, max(cfg.Scale.Min, 1)
-	}
-	return one
 }
