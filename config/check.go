@@ -50,6 +50,7 @@ func (k *checker) config(root *value) {
 	k.socket(root.get("engine", "socket"), c.Engine.Socket)
 	k.scaler(root)
 	k.between(root.get("scale", "max_replicas"), c.Scale.MaxReplicas, 0, 100000)
+	k.stateFile(root.get("scale", "state_file"))
 
 	k.tls(root)
 	k.acme(root)
@@ -300,6 +301,23 @@ func (k *checker) writable(at *value, file string) {
 	if err := Writable(file); err != nil {
 		k.fail(at, "%s", err)
 	}
+}
+
+// stateFile checks that the file is one that can be replaced as a whole, every minute.
+func (k *checker) stateFile(at *value) {
+	file := k.c.Scale.StateFile
+	if at == nil || !at.sound() || file == "" || !k.serves {
+		return
+	}
+	if info, err := os.Stat(file); err == nil && !info.IsDir() {
+		if !info.Mode().IsRegular() {
+			k.fail(at, "%s: it is no regular file", file)
+		} else if own, err := os.Stat(at.src.name); err == nil && os.SameFile(info, own) {
+			k.fail(at, "%s: it is the configuration itself", file)
+		}
+		return
+	}
+	k.writable(at, file)
 }
 
 // Writable says why a file of that name could not be made; nil when it can, as far as that is known without making it.

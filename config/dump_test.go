@@ -43,7 +43,7 @@ scaler = "/run/sluice/scaler.sock"
 scaler_clients = [65532, 0]
 [scale]
 max_replicas = 20
-state_file = "/var/lib/sluice/state.json"
+state_file = "/state.json"
 
 [[route]]
 host = ["API.example.com", "*.example.org"]

@@ -5,6 +5,7 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
+	"syscall"
 	"testing"
 )
 
@@ -18,7 +19,24 @@ func TestFilesToWrite(t *testing.T) {
 	if err := os.Mkdir("logs", 0o700); err != nil {
 		t.Fatal(err)
 	}
+	if err := syscall.Mkfifo("fifo", 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile("a.toml", nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Symlink("a.toml", "link"); err != nil {
+		t.Fatal(err)
+	}
 	for _, c := range []struct{ text, want string }{
+		{`scale.state_file = "none/state.json"`, `a.toml:1:20: none/state.json: there is no folder none`},
+		{`scale.state_file = "logs"`, `a.toml:1:20: logs: it is a folder`},
+		{"[scale]\nstate_file = \"fifo\"", `a.toml:2:14: fifo: it is no regular file`},
+		{"[scale]\nstate_file = \"./a.toml\"", `a.toml:2:14: ./a.toml: it is the configuration itself`},
+		{`scale.state_file = "link"`, `a.toml:1:20: link: it is the configuration itself`},
+		{`scale.state_file = "file"`, ""},
+		{`scale.state_file = "new.json"`, ""},
+		{`scale.state_file = ""`, ""},
 		{`log.file = "none/sluice.log"`, `a.toml:1:12: none/sluice.log: there is no folder none`},
 		{"[log]\naccess = \"off\"\nfile = \"/none/such/sluice.log\"", `a.toml:3:8: /none/such/sluice.log: there is no folder /none/such`},
 		{`log.file = "file/sluice.log"`, `a.toml:1:12: file/sluice.log: file is no folder`},

@@ -170,7 +170,8 @@ type BudgetConfig struct {
 	// MaxReplicas bounds the replicas of all upstreams together, also of a process or container that is not scaled; 0 (default)
 	// is no bound.
 	MaxReplicas int `toml:"max_replicas"`
-	// StateFile keeps what the law has learned across restarts; "" (default) is none.
+	// StateFile keeps what the law has learned across restarts; "" (default) is none. What is there and is no such
+	// file is left alone.
 	StateFile string `toml:"state_file"`
 }
 

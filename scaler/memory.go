@@ -3,11 +3,8 @@ package scaler
 import (
 	"encoding/json"
 	"errors"
-	"fmt"
 	"io/fs"
 	"log/slog"
-	"os"
-	"path/filepath"
 	"sync"
 	"time"
 
@@ -24,6 +21,7 @@ type Memory struct {
 
 	mu      sync.Mutex // guards all below
 	path    string     // "" is no file
+	alone   bool       // what is at path is not ours: nothing is written
 	entries map[string]memoryEntry
 	saved   time.Time
 	due     bool // a goroutine is about to write the file
@@ -36,17 +34,9 @@ type memoryEntry struct {
 	Vertical *vertical.Checkpoint `json:"vertical,omitempty"`
 }
 
-// memoryFile is the file: JSON.
-type memoryFile struct {
-	Version   int                    `json:"version"`
-	Upstreams map[string]memoryEntry `json:"upstreams"`
-}
-
 const (
-	memoryVersion = 1
-	memoryMost    = 1000 // upstreams; the oldest are forgotten
-	memoryEvery   = time.Minute
-	memoryLargest = 64 << 20 // bytes
+	memoryMost  = 1000 // upstreams; the oldest are forgotten
+	memoryEvery = time.Minute
 )
 
 // NewMemory makes a memory without a file.
@@ -55,14 +45,14 @@ func NewMemory(log *slog.Logger) *Memory {
 }
 
 // Configure keeps the memory in a file from now on, "" in none. A file that is there is read when it is named first;
-// what this memory knows already is newer and stays.
+// what this memory knows already is newer and stays. A file that is not ours to replace is left alone.
 func (m *Memory) Configure(path string) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	if path == m.path {
 		return
 	}
-	m.path = path
+	m.path, m.alone = path, false
 	if path == "" {
 		return
 	}
@@ -70,8 +60,11 @@ func (m *Memory) Configure(path string) {
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
 		m.log.Info("no state file yet: scaling learns afresh", "file", path)
+	case errors.Is(err, errDamaged):
+		m.log.Warn("the state file cannot be read: scaling learns afresh", "file", path, "error", err, "kept", setAside(path))
 	case err != nil:
-		m.log.Warn("the state file cannot be read: scaling learns afresh", "file", path, "error", err)
+		m.alone = true
+		m.log.Error("the state file is left alone: scaling learns afresh, and forgets it at its end", "file", path, "error", err)
 	case bad > 0:
 		m.log.Warn("the state file is partly unsound: scaling of some upstreams learns afresh", "file", path, "upstreams", bad)
 	}
@@ -80,43 +73,6 @@ func (m *Memory) Configure(path string) {
 			m.entries[name] = e
 		}
 	}
-}
-
-// readMemory returns what is sound in a file, and how many entries are not.
-func readMemory(path string) (entries map[string]memoryEntry, bad int, err error) {
-	info, err := os.Stat(path)
-	if err != nil {
-		return nil, 0, err
-	}
-	if !info.Mode().IsRegular() || info.Size() > memoryLargest {
-		return nil, 0, errors.New("it is no file of ours")
-	}
-	b, err := os.ReadFile(path)
-	if err != nil {
-		return nil, 0, err
-	}
-	var f memoryFile
-	if err := json.Unmarshal(b, &f); err != nil {
-		return nil, 0, err
-	}
-	if f.Version != memoryVersion {
-		return nil, 0, fmt.Errorf("it has version %d, not %d", f.Version, memoryVersion)
-	}
-	entries = map[string]memoryEntry{}
-	for name, e := range f.Upstreams {
-		if !e.Learned.Sound() {
-			bad++
-			continue
-		}
-		if e.Vertical != nil {
-			if _, err := e.Vertical.Model(); err != nil {
-				bad++
-				e.Vertical = nil
-			}
-		}
-		entries[name] = e
-	}
-	return entries, bad, nil
 }
 
 // recall is what is known of an upstream.
@@ -204,9 +160,9 @@ func (m *Memory) write() {
 	m.due = false
 	path := m.path
 	b, err := json.Marshal(memoryFile{memoryVersion, m.entries})
-	known := len(m.entries)
+	nothing := path == "" || m.alone || len(m.entries) == 0
 	m.mu.Unlock()
-	if path == "" || known == 0 {
+	if nothing {
 		return
 	}
 	if err == nil {
@@ -215,21 +171,4 @@ func (m *Memory) write() {
 	if err != nil {
 		m.log.Warn("the state file cannot be written", "file", path, "error", err)
 	}
-}
-
-// replaceFile puts b in the place of a file so that a crash leaves either the old or the new one.
-func replaceFile(path string, b []byte) error {
-	f, err := os.CreateTemp(filepath.Dir(path), "."+filepath.Base(path)+"-")
-	if err != nil {
-		return err
-	}
-	_, err = f.Write(b)
-	err = errors.Join(err, f.Sync(), f.Close())
-	if err == nil {
-		err = os.Rename(f.Name(), path)
-	}
-	if err != nil {
-		_ = os.Remove(f.Name())
-	}
-	return err
 }
