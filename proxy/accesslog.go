@@ -6,33 +6,16 @@ import (
 	"io"
 	"os"
 	"sync"
-	"sync/atomic"
-	"time"
 )
 
-const (
-	logFlushEvery = 500 * time.Millisecond
-	logFlushAt    = 32 << 10
-	logLargest    = 4 << 20 // what may wait for a writer that does not take it
-)
-
-// AccessLog writes one line a request. Lines are gathered and written by one goroutine at least once a
-// second; a writer that takes nothing never holds up requests: lines that find 4 MiB waiting are dropped
-// and counted. All methods may be called concurrently; a nil AccessLog is off.
+// AccessLog writes one line a request. Lines are gathered and handed on at least once a second. All methods may be called
+// concurrently; a nil AccessLog is off.
 type AccessLog struct {
 	format logFormat
+	lines  *LogWriter
 	open   func() (io.WriteCloser, error) // nil: cannot be reopened
-	lost   atomic.Uint64
-	full   chan struct{} // capacity 1
-	quit   chan struct{}
-	done   chan struct{}
-
-	mu   sync.Mutex // guards buf
-	buf  []byte
-	wmu  sync.Mutex // guards out, back and err; taken before mu
-	out  io.Writer
-	back []byte // the other buffer
-	err  error
+	mu     sync.Mutex                     // guards file
+	file   io.Closer
 }
 
 type logFormat uint8
@@ -63,9 +46,7 @@ func NewAccessLog(format string, w io.Writer) (*AccessLog, error) {
 	if err != nil || off {
 		return nil, err
 	}
-	l := &AccessLog{format: f, out: w, full: make(chan struct{}, 1), quit: make(chan struct{}), done: make(chan struct{})}
-	go l.run()
-	return l, nil
+	return &AccessLog{format: f, lines: newLogWriter(w, logFlushAt, nil)}, nil
 }
 
 // OpenAccessLog appends to a file, or to standard output when file is "".
@@ -87,7 +68,7 @@ func OpenAccessLog(format, file string) (*AccessLog, error) {
 	if err != nil {
 		return nil, errors.Join(err, w.Close())
 	}
-	l.open = open
+	l.open, l.file = open, w
 	return l, nil
 }
 
@@ -97,19 +78,20 @@ func (l *AccessLog) Reopen() error {
 	if l == nil {
 		return nil
 	}
-	l.wmu.Lock()
-	defer l.wmu.Unlock()
-	l.flush()
+	l.mu.Lock()
+	defer l.mu.Unlock()
 	if l.open == nil {
+		l.lines.Flush()
 		return nil
 	}
 	w, err := l.open()
 	if err != nil {
 		return err
 	}
-	old := l.out
-	l.out, l.err = w, nil
-	return old.(io.Closer).Close()
+	l.lines.Redirect(w)
+	old := l.file
+	l.file = w
+	return old.Close()
 }
 
 // Close writes what waits and closes the file. Lines that come later are lost.
@@ -117,24 +99,20 @@ func (l *AccessLog) Close() error {
 	if l == nil {
 		return nil
 	}
-	close(l.quit)
-	<-l.done
-	l.wmu.Lock()
-	defer l.wmu.Unlock()
-	if l.open != nil {
-		return errors.Join(l.err, l.out.(io.Closer).Close())
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	err := l.lines.Close()
+	if l.file != nil {
+		err = errors.Join(err, l.file.Close())
 	}
-	return l.err
+	return err
 }
 
-// Flush writes what waits.
+// Flush writes what waits, if it is taken within a second.
 func (l *AccessLog) Flush() {
-	if l == nil {
-		return
+	if l != nil {
+		l.lines.Flush()
 	}
-	l.wmu.Lock()
-	defer l.wmu.Unlock()
-	l.flush()
 }
 
 // Lost is the number of lines that were dropped.
@@ -142,56 +120,8 @@ func (l *AccessLog) Lost() uint64 {
 	if l == nil {
 		return 0
 	}
-	return l.lost.Load()
+	return l.lines.Lost()
 }
 
 // add takes one line, which ends with a line feed.
-func (l *AccessLog) add(line []byte) {
-	l.mu.Lock()
-	if len(l.buf)+len(line) > logLargest {
-		l.mu.Unlock()
-		l.lost.Add(1)
-		return
-	}
-	l.buf = append(l.buf, line...)
-	full := len(l.buf) >= logFlushAt
-	l.mu.Unlock()
-	if full {
-		select {
-		case l.full <- struct{}{}:
-		default:
-		}
-	}
-}
-
-func (l *AccessLog) run() {
-	defer close(l.done)
-	tick := time.NewTicker(logFlushEvery)
-	defer tick.Stop()
-	for {
-		select {
-		case <-tick.C:
-		case <-l.full:
-		case <-l.quit:
-			l.Flush()
-			return
-		}
-		l.Flush()
-	}
-}
-
-// flush swaps the buffers and writes. The caller holds wmu.
-func (l *AccessLog) flush() {
-	l.mu.Lock()
-	ready := l.buf
-	l.buf = l.back[:0]
-	l.mu.Unlock()
-	l.back = ready
-	if len(ready) == 0 {
-		return
-	}
-	if _, err := l.out.Write(ready); err != nil {
-		l.err = err
-		l.lost.Add(1)
-	}
-}
+func (l *AccessLog) add(line []byte) { l.lines.add(line, logLargest) }

@@ -159,7 +159,8 @@ type LogConfig struct {
 	Access string `toml:"access"`
 	// Level of the error log: debug, info (default), warn, error.
 	Level string `toml:"level"`
-	// File takes both logs; "" is standard output for access, standard error for the rest.
+	// File takes both logs; "" is standard output for access, standard error for the rest. Nothing waits for who reads
+	// them: what finds 4 MiB unread is dropped, what replicas write first, and the error log says how much of it is lost.
 	File string `toml:"file"`
 }
 

@@ -353,7 +353,6 @@ func (g *gateway) close(ctx context.Context) {
 	if err := g.admin.Shutdown(ctx); err != nil && !errors.Is(err, context.DeadlineExceeded) {
 		g.log.Warn("admin did not end in time", "error", err)
 	}
-	g.logs.flush()
 }
 
 // tableConfig is the part of cfg that the routing table is made of.

@@ -72,6 +72,8 @@ type running struct {
 	log    *lockedBuffer
 	exited chan struct{}
 	wrap   []string // put before its command line
+
+	stdout, stderr *os.File // nil: log
 }
 
 // lockedBuffer collects what a process writes.
@@ -161,6 +163,12 @@ func (s *running) launch() {
 	args := append(slices.Clone(s.wrap), binary(s.t, "sluice"), "run", "-c", s.file)
 	s.cmd = exec.Command(args[0], args[1:]...)
 	s.cmd.Stdout, s.cmd.Stderr = s.log, s.log
+	if s.stdout != nil {
+		s.cmd.Stdout = s.stdout
+	}
+	if s.stderr != nil {
+		s.cmd.Stderr = s.stderr
+	}
 	s.cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
 	if err := s.cmd.Start(); err != nil {
 		s.t.Fatal(err)

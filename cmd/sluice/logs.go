@@ -1,6 +1,8 @@
 package main
 
 import (
+	"bytes"
+	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -12,36 +14,32 @@ import (
 	"sluice/proxy"
 )
 
-// logFile is the file of the gateway's own log, opened again by SIGUSR1 after it was rotated away. The zero
-// value writes to its fallback.
+// logFile is the gateway's own log: a file, opened again by SIGUSR1 after it was rotated away, or its fallback. What
+// reads it may be as slow as it likes.
 type logFile struct {
+	*proxy.LogWriter
 	fallback io.Writer
 	mu       sync.Mutex // guards the two below
 	path     string
 	file     *os.File
 }
 
-// Write is safe for concurrent use; each call is one write to the file.
-func (l *logFile) Write(p []byte) (int, error) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	if l.file == nil {
-		return l.fallback.Write(p)
-	}
-	return l.file.Write(p)
-}
-
 // open changes to path ("" is the fallback) or opens the same path anew. On an error the old file stays.
 func (l *logFile) open(path string) error {
-	var file *os.File
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if path == "" && l.file == nil {
+		return nil
+	}
+	out, file := l.fallback, (*os.File)(nil)
 	if path != "" {
 		var err error
 		if file, err = os.OpenFile(path, os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o640); err != nil {
 			return err
 		}
+		out = file
 	}
-	l.mu.Lock()
-	defer l.mu.Unlock()
+	l.Redirect(out)
 	if l.file != nil {
 		l.file.Close()
 	}
@@ -62,14 +60,25 @@ type logs struct {
 	level  slog.LevelVar
 	own    logFile
 	log    *slog.Logger
+	output *slog.Logger     // for what replicas write: into the same log, but there is less room for it
 	access *proxy.AccessLog // nil is off
 	cfg    proxy.LogConfig  // of access
 }
 
 func newLogs(stderr io.Writer) *logs {
 	l := &logs{own: logFile{fallback: stderr}}
-	l.log = slog.New(slog.NewTextHandler(&l.own, &slog.HandlerOptions{Level: &l.level}))
+	l.own.LogWriter = proxy.NewLogWriter(stderr, tellLost)
+	options := &slog.HandlerOptions{Level: &l.level}
+	l.log = slog.New(slog.NewTextHandler(l.own.LogWriter, options))
+	l.output = slog.New(slog.NewTextHandler(l.own.Lesser(), options))
 	return l
+}
+
+// tellLost is the log's line about lines that are missing.
+func tellLost(lines int) []byte {
+	var line bytes.Buffer
+	slog.New(slog.NewTextHandler(&line, nil)).Warn("lines of this log are lost, what reads it is too slow", "lines", lines)
+	return line.Bytes()
 }
 
 // configure takes [log] and returns the access log, the same as before where nothing about it changed.
@@ -106,5 +115,23 @@ func (l *logs) reopen() error {
 	return errors.Join(l.own.reopen(), l.access.Reopen())
 }
 
-// flush writes what waits.
-func (l *logs) flush() { l.access.Flush() }
+// flush writes what waits, if it is taken within a second, or a tenth of one once ctx has ended.
+func (l *logs) flush(ctx context.Context) {
+	flushed := make(chan struct{})
+	go func() {
+		defer close(flushed)
+		var both sync.WaitGroup
+		both.Go(l.access.Flush)
+		both.Go(l.own.Flush)
+		both.Wait()
+	}()
+	select {
+	case <-flushed:
+		return
+	case <-ctx.Done():
+	}
+	select {
+	case <-flushed:
+	case <-time.After(100 * time.Millisecond):
+	}
+}

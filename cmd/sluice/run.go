@@ -29,12 +29,11 @@ func cmdRun(_ context.Context, env Env, args []string) int {
 	signals := make(chan os.Signal, 8)
 	signal.Notify(signals, syscall.SIGTERM, syscall.SIGINT, syscall.SIGQUIT, syscall.SIGHUP, syscall.SIGUSR1, syscall.SIGUSR2)
 	if err := g.inherit(); err != nil {
-		g.tellFailure(err)
+		g.abandon(signals, err)
 		return env.fail(exitFailed, "%v", err)
 	}
 	if err := g.load(); err != nil {
-		g.tellFailure(err)
-		g.close(context.Background())
+		g.abandon(signals, err)
 		var mistakes admin.InvalidConfig
 		if errors.As(err, &mistakes) {
 			return env.invalid(err)
@@ -42,8 +41,7 @@ func cmdRun(_ context.Context, env Env, args []string) int {
 		return env.fail(exitFailed, "%v", err)
 	}
 	if err := g.takePID(); err != nil {
-		g.tellFailure(err)
-		g.close(context.Background())
+		g.abandon(signals, err)
 		return env.fail(exitFailed, "%v", err)
 	}
 	defer g.releasePID()
@@ -54,6 +52,15 @@ func cmdRun(_ context.Context, env Env, args []string) int {
 	g.tellPredecessor()
 	g.log.Info("running", "file", file, "version", version, "routes", len(cfg.Routes), "upstreams", len(cfg.Upstreams), "engine", engine.String())
 	return g.serveSignals(signals)
+}
+
+// abandon undoes a start that has failed. Only the last word about it is to come then, on standard error: a signal ends the
+// process although that is not taken.
+func (g *gateway) abandon(signals chan os.Signal, why error) {
+	g.tellFailure(why)
+	g.close(context.Background())
+	g.logs.flush(context.Background())
+	signal.Stop(signals)
 }
 
 // serveSignals does what signals ask for until one ends the gateway, or a successor has taken over, and returns the exit
@@ -158,5 +165,6 @@ func (g *gateway) shutdown(signals chan os.Signal, delay time.Duration) int {
 	}
 	g.close(ctx)
 	g.log.Info("ended", "exit", code)
+	g.logs.flush(ctx)
 	return code
 }

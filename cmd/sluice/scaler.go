@@ -28,6 +28,7 @@ func cmdScaler(_ context.Context, env Env, args []string) int {
 	}
 	file, _ := configFile(env, *c)
 	k := newKeeper(file, env)
+	defer k.logs.flush(context.Background())
 	cfg, err := config.LoadForScaler(file)
 	if err != nil {
 		if isInvalid(err) {
@@ -61,8 +62,8 @@ func cmdScaler(_ context.Context, env Env, args []string) int {
 // keeper is the scaler process: it turns a configuration into what is held.
 type keeper struct {
 	file     string
-	level    slog.LevelVar
-	log      *slog.Logger
+	logs     *logs
+	log      *slog.Logger // of logs
 	server   *privsep.Server
 	listener *privsep.Listener
 
@@ -90,8 +91,8 @@ type kept struct {
 }
 
 func newKeeper(file string, env Env) *keeper {
-	k := &keeper{file: file, upstreams: map[string]*kept{}, ending: map[string]ending{}}
-	k.log = slog.New(slog.NewTextHandler(env.Stderr, &slog.HandlerOptions{Level: &k.level}))
+	k := &keeper{file: file, logs: newLogs(env.Stderr), upstreams: map[string]*kept{}, ending: map[string]ending{}}
+	k.log = k.logs.log
 	k.server = privsep.NewServer(k.log)
 	return k
 }
@@ -138,7 +139,7 @@ func (k *keeper) reload() error {
 
 // take makes cfg the configuration in force. On an error nothing has changed.
 func (k *keeper) take(cfg *config.Config) error {
-	if err := k.level.UnmarshalText([]byte(cfg.Log.Level)); err != nil {
+	if err := k.logs.level.UnmarshalText([]byte(cfg.Log.Level)); err != nil {
 		return fmt.Errorf("log.level: %w", err)
 	}
 	if err := k.listener.Allow(cfg.Engine.ScalerClients); err != nil {

@@ -67,7 +67,7 @@ func (e *engine) newSource(name string, cfg *config.Upstream, shared bool, log *
 }
 
 func (g *gateway) processSource(s *source, name string, cfg *config.Upstream) {
-	driver := g.adopt(name, process.Options{Upstream: name, Config: *cfg.Replicas.Process, Binary: executable(), Log: g.log})
+	driver := g.adopt(name, process.Options{Upstream: name, Config: *cfg.Replicas.Process, Binary: executable(), Log: g.log, Output: g.logs.output})
 	s.servers, s.driver, s.kind, s.processes = driver, driver, "process", driver
 	s.configure = func(cfg *config.Upstream) { driver.Configure(*cfg.Replicas.Process) }
 	s.close = driver.Close

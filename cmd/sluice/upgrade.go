@@ -147,6 +147,7 @@ func (g *gateway) upgrade(ctx context.Context) (successor *os.Process, err error
 		return nil, err
 	}
 	g.bequest.Store(g.reloads.Load())
+	g.logs.flush(ctx) // the successor writes to the same log
 	successor, err = startSuccessor(append(os.Environ(), envInheritance+"="+string(text)), files)
 	if err != nil {
 		return nil, err

@@ -25,13 +25,14 @@ type Options struct {
 	// Binary is sluice itself: $SLUICE in the command, and what the guards are. Required.
 	Binary string
 	Log    *slog.Logger
+	Output *slog.Logger // of what the processes write; nil is Log
 }
 
 // Driver is the scaler.Driver and the discovery source of one upstream's processes. All methods may be called
 // concurrently.
 type Driver struct {
 	upstream, binary string
-	log              *slog.Logger
+	log, output      *slog.Logger
 	updated          chan struct{} // capacity 1: for Run
 	changed          chan struct{} // capacity 1: for the loop
 	pickPort         func() (int, error)
@@ -65,6 +66,10 @@ func New(opts Options) *Driver {
 	}
 	if abs, err := filepath.Abs(opts.Binary); err == nil { // Dir may be another
 		d.binary = abs
+	}
+	d.output = d.log
+	if opts.Output != nil {
+		d.output = opts.Output.With("upstream", opts.Upstream)
 	}
 	d.cfg, d.print = opts.Config, fingerprint(opts.Config)
 	return d

@@ -272,7 +272,7 @@ func (d *Driver) stop(r *replica) {
 
 // copyOutput copies the output into the log, line by line.
 func (d *Driver) copyOutput(r *replica) {
-	log := d.log.With("replica", r.id)
+	log := d.output.With("replica", r.id)
 	in := bufio.NewReaderSize(r.out, logLineMost)
 	for {
 		line, err := in.ReadSlice('\n')
