@@ -26,6 +26,7 @@ func cmdRun(_ context.Context, env Env, args []string) int {
 	file, _ := configFile(env, *c)
 	g := newGateway(file, *errorLog, newLogs(env.Stderr))
 	settleMemory(g.log)
+	outliveReaders()
 	signals := make(chan os.Signal, 8)
 	signal.Notify(signals, syscall.SIGTERM, syscall.SIGINT, syscall.SIGQUIT, syscall.SIGHUP, syscall.SIGUSR1, syscall.SIGUSR2)
 	if err := g.inherit(); err != nil {
@@ -53,6 +54,10 @@ func cmdRun(_ context.Context, env Env, args []string) int {
 	g.log.Info("running", "file", file, "version", version, "routes", len(cfg.Routes), "upstreams", len(cfg.Upstreams), "engine", engine.String())
 	return g.serveSignals(signals)
 }
+
+// outliveReaders lets a write to standard output or standard error fail when nobody reads there any more: by itself the
+// runtime would end the process with SIGPIPE. It is caught and dropped, not ignored: that the replicas would inherit.
+func outliveReaders() { signal.Notify(make(chan os.Signal, 1), syscall.SIGPIPE) }
 
 // abandon undoes a start that has failed. Only the last word about it is to come then, on standard error: a signal ends the
 // process although that is not taken.

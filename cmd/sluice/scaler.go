@@ -43,6 +43,7 @@ func cmdScaler(_ context.Context, env Env, args []string) int {
 	if path == "" {
 		return env.fail(exitFailed, "no socket to listen on: --socket or engine.scaler names it")
 	}
+	outliveReaders()
 	signals := make(chan os.Signal, 8)
 	signal.Notify(signals, syscall.SIGTERM, syscall.SIGINT, syscall.SIGQUIT, syscall.SIGHUP)
 	if k.listener, err = privsep.Listen(path, cfg.Engine.ScalerClients, k.log); err != nil {

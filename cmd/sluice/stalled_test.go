@@ -117,6 +117,35 @@ func fill(t *testing.T, pipe *os.File) {
 	}
 }
 
+// Who reads the log may go: sluice serves on, a command ends as commands do.
+func TestReaderOfTheLogLeaves(t *testing.T) {
+	s := prepare(t, "[[route]]\nrespond = \"hi\"\n")
+	reader, writer := unread(t)
+	s.stdout, s.stderr = writer, writer
+	s.launch()
+	writer.Close()
+	s.waitReady()
+	reader.Close()
+	for range 3 {
+		if code, _, err := fetch(s.url); err != nil || code != 200 {
+			t.Fatalf("%d, %v", code, err)
+		}
+		s.signalReload() // it is logged
+	}
+	s.signal(syscall.SIGTERM)
+	if code := s.exitCode(10 * time.Second); code != exitOK {
+		t.Errorf("exit code %d, %s", code, s.cmd.ProcessState)
+	}
+
+	cmd := exec.Command(binary(t, "sluice"), "version")
+	reader, writer = unread(t)
+	reader.Close()
+	cmd.Stdout = writer
+	if err := cmd.Run(); err == nil || !strings.Contains(err.Error(), "broken pipe") {
+		t.Errorf("sluice version into a closed pipe: %v", err)
+	}
+}
+
 // The last word of a start that fails comes last, whatever the log has before it.
 func TestLastWordOfAFailedStart(t *testing.T) {
 	s := start(t, "[[route]]\nrespond = \"hi\"\n")
