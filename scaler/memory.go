@@ -5,6 +5,7 @@ import (
 	"errors"
 	"io/fs"
 	"log/slog"
+	"os"
 	"sync"
 	"time"
 
@@ -22,6 +23,9 @@ type Memory struct {
 	mu      sync.Mutex // guards all below
 	path    string     // "" is no file
 	alone   bool       // what is at path is not ours: nothing is written
+	frozen  bool
+	seen    os.FileInfo // of the file, when this memory has read or written it last; nil is none
+	told    bool        // that others write the file
 	entries map[string]memoryEntry
 	saved   time.Time
 	due     bool // a goroutine is about to write the file
@@ -52,19 +56,20 @@ func (m *Memory) Configure(path string) {
 	if path == m.path {
 		return
 	}
-	m.path, m.alone = path, false
+	m.path, m.told = path, false
 	if path == "" {
 		return
 	}
+	m.seen, _ = os.Stat(path)
 	entries, bad, err := readMemory(path)
+	m.alone = notOurs(err)
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
 		m.log.Info("no state file yet: scaling learns afresh", "file", path)
-	case errors.Is(err, errDamaged):
-		m.log.Warn("the state file cannot be read: scaling learns afresh", "file", path, "error", err, "kept", setAside(path))
-	case err != nil:
-		m.alone = true
+	case m.alone:
 		m.log.Error("the state file is left alone: scaling learns afresh, and forgets it at its end", "file", path, "error", err)
+	case err != nil:
+		m.log.Warn("the state file cannot be read: scaling learns afresh", "file", path, "error", err, "kept", setAside(path))
 	case bad > 0:
 		m.log.Warn("the state file is partly unsound: scaling of some upstreams learns afresh", "file", path, "upstreams", bad)
 	}
@@ -72,6 +77,20 @@ func (m *Memory) Configure(path string) {
 		if _, known := m.entries[name]; !known {
 			m.entries[name] = e
 		}
+	}
+}
+
+// Freeze writes the file and then leaves it to another process, until that is undone.
+func (m *Memory) Freeze(on bool) {
+	if on {
+		m.Save()
+	}
+	m.mu.Lock()
+	m.frozen = on
+	path := m.path
+	m.mu.Unlock()
+	if !on {
+		m.see(path) // whatever the other has written
 	}
 }
 
@@ -126,7 +145,7 @@ func (m *Memory) put(name string, now time.Time, change func(*memoryEntry)) {
 		}
 		delete(m.entries, oldest)
 	}
-	if age := now.Sub(m.saved); m.path != "" && (age >= memoryEvery || age < 0) {
+	if age := now.Sub(m.saved); m.path != "" && !m.frozen && (age >= memoryEvery || age < 0) {
 		m.saved, m.due = now, true
 		go m.saveDue()
 	}
@@ -154,15 +173,15 @@ func (m *Memory) Save() {
 	m.write()
 }
 
-// write is called with writing held.
+// write is called with writing held. The file is not touched with mu held: a filesystem that hangs must not hold up loops.
 func (m *Memory) write() {
 	m.mu.Lock()
 	m.due = false
-	path := m.path
+	path, seen, alone := m.path, m.seen, m.alone
+	nothing := path == "" || m.frozen || len(m.entries) == 0
 	b, err := json.Marshal(memoryFile{memoryVersion, m.entries})
-	nothing := path == "" || m.alone || len(m.entries) == 0
 	m.mu.Unlock()
-	if nothing {
+	if nothing || !m.mayReplace(path, seen, alone) {
 		return
 	}
 	if err == nil {
@@ -170,5 +189,48 @@ func (m *Memory) write() {
 	}
 	if err != nil {
 		m.log.Warn("the state file cannot be written", "file", path, "error", err)
+		return
 	}
+	m.see(path)
+}
+
+// see takes the file as it is for what this memory knows of it.
+func (m *Memory) see(path string) {
+	info, _ := os.Stat(path)
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.path == path {
+		m.seen = info
+	}
+}
+
+// mayReplace looks at the file again where somebody else has changed it since it was seen, and says so once.
+func (m *Memory) mayReplace(path string, seen os.FileInfo, alone bool) bool {
+	now, err := os.Stat(path)
+	if errors.Is(err, fs.ErrNotExist) { // there was none, or it was removed
+		m.mu.Lock()
+		defer m.mu.Unlock()
+		m.alone = m.alone && m.path != path
+		return m.path == path
+	}
+	if err != nil || seen != nil && seen.Size() == now.Size() && seen.ModTime().Equal(now.ModTime()) { // not by inodes, which not every filesystem keeps
+		return !alone
+	}
+	if _, _, err = readMemory(path); errors.Is(err, errDamaged) {
+		setAside(path)
+	}
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.path != path {
+		return false
+	}
+	told := m.told
+	m.seen, m.alone, m.told = now, notOurs(err), true
+	switch {
+	case m.alone:
+		m.log.Error("the state file is left alone: what scaling learns is forgotten at its end", "file", path, "error", err)
+	case !told:
+		m.log.Warn("somebody else writes the state file too, and the last one wins: each sluice needs its own", "file", path)
+	}
+	return !m.alone
 }

@@ -30,8 +30,12 @@ var (
 	errDamaged   = errors.New("damaged") // but ours: it may be replaced
 )
 
-// readMemory returns what is sound in a file, and how many entries are not. Unless the error is fs.ErrNotExist or
-// errDamaged, there is something that is not ours to replace.
+// notOurs tells by the error of readMemory that there is something that must not be replaced.
+func notOurs(err error) bool {
+	return err != nil && !errors.Is(err, fs.ErrNotExist) && !errors.Is(err, errDamaged)
+}
+
+// readMemory returns what is sound in a file, and how many entries are not.
 func readMemory(path string) (entries map[string]memoryEntry, bad int, err error) {
 	info, err := os.Stat(path)
 	if err != nil {

@@ -110,3 +110,67 @@ func TestStateFileGivesWay(t *testing.T) {
 		t.Errorf("%v, %v; said %q", info.Mode(), err, out.String())
 	}
 }
+
+// Two sluices with one file are told so, once each; two that follow each other are not.
+func TestStateFileOfTwo(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "state")
+	var out bytes.Buffer
+	begin := func() *Memory {
+		m := NewMemory(slog.New(slog.NewTextHandler(&out, nil)))
+		m.Configure(path)
+		m.saved = time.Unix(5, 0) // not time to write yet
+		return m
+	}
+	writes := func(m *Memory, name, said string) {
+		t.Helper()
+		out.Reset()
+		m.keep(name, Learned{Clock: 5}, time.Unix(10, 0))
+		m.Save()
+		if got := out.String(); !strings.Contains(got, said) || (got == "") != (said == "") || strings.Count(got, "\n") > 1 {
+			t.Errorf("%s: said %q, not %q", name, got, said)
+		}
+		if b, err := os.ReadFile(path); err != nil || !strings.Contains(string(b), `"`+name+`"`) {
+			t.Errorf("%s is not in the file: %v", name, err)
+		}
+	}
+	const others = "somebody else writes the state file too"
+	first, second := begin(), begin()
+	writes(first, "a", "")
+	writes(first, "aa", "")
+	writes(second, "b", others)
+	writes(second, "bb", "")
+	writes(first, "aaa", others)
+	writes(second, "bbb", "")
+
+	first = begin()
+	first.keep("c", Learned{Clock: 5}, time.Unix(10, 0))
+	first.Freeze(true) // for its successor
+	second = begin()
+	if second.recall("c").Clock != 5 {
+		t.Error("the successor does not know what was learned a moment ago")
+	}
+	writes(second, "d", "")
+	first.keep("e", Learned{Clock: 5}, time.Unix(1000, 0))
+	first.Save()
+	if b, _ := os.ReadFile(path); strings.Contains(string(b), `"e"`) {
+		t.Error("the predecessor has written")
+	}
+	writes(second, "dd", "")
+	first.Freeze(false) // it has failed
+	writes(first, "f", "")
+
+	if err := os.WriteFile(path, []byte(`{"version":2}`), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	out.Reset()
+	first.Save()
+	first.Save()
+	if b, _ := os.ReadFile(path); string(b) != `{"version":2}` || strings.Count(out.String(), "it has version 2") != 1 {
+		t.Errorf("a newer sluice has written the file: %.80q, said %q", b, out.String())
+	}
+	if err := os.Remove(path); err != nil {
+		t.Fatal(err)
+	}
+	writes(first, "g", "")
+	writes(first, "gg", "")
+}

@@ -54,3 +54,23 @@ scale = { min = 1, max = 6, start_time = "1s" }`))
 		t.Errorf("a damaged state file is not said:\n%s", s.log)
 	}
 }
+
+// An upgrade hands the state file over: for a moment two processes have it, and neither takes the other for a stranger.
+func TestStateFileOverAnUpgrade(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "state.json")
+	s := start(t, "scale.state_file = \""+file+"\"\n"+demo(`"--service-time", "1ms"`, "scale = { min = 1, max = 2, start_time = \"1s\" }"))
+	s.waitReplicas("demo", 1, 20*time.Second)
+	time.Sleep(2500 * time.Millisecond) // a little is learned
+	s.upgrade()
+	s.waitReplicas("demo", 1, 20*time.Second)
+	time.Sleep(2500 * time.Millisecond)
+	s.signal(syscall.SIGTERM)
+	within(t, 20*time.Second, "the successor's state", func() bool {
+		text, err := os.ReadFile(file)
+		return err == nil && strings.Contains(string(text), `"demo"`)
+	})
+	within(t, 20*time.Second, "the end", func() bool { return strings.Count(s.log.String(), "msg=ended") == 2 })
+	if strings.Contains(s.log.String(), "somebody else") {
+		t.Errorf("the two take each other for strangers:\n%s", s.log)
+	}
+}

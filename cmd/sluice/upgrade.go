@@ -258,8 +258,9 @@ func (g *gateway) bequeath(files *[]*os.File) (inheritance, error) {
 	return list, nil
 }
 
-// freeze stops, or resumes, all scaling.
+// freeze stops, or resumes, all scaling, and leaves the state file to the successor meanwhile.
 func (g *gateway) freeze(on bool) {
+	g.memory.Freeze(on)
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	g.frozen = on
