@@ -1,9 +1,11 @@
 package scaler
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 )
@@ -66,4 +68,48 @@ func TestRefusalGivesBack(t *testing.T) {
 		b.engine.set(func() { b.engine.refuse = nil })
 		b.until("one", 30*time.Second, func(s Status) bool { return s.Ready == 1 && s.Failure == "" })
 	})
+}
+
+// What panics over what an engine or a server says costs that call, or that turn: scaling goes on.
+func TestPanicsCostATurn(t *testing.T) {
+	cfg := demoConfig()
+	cfg.QueuedPerReplica, cfg.CPU = 0, .8 // so that Usage is asked for in each turn
+	stumbles := &stumbling{}
+	inBubbleWith(t, cfg, func(f *fakeEngine) Driver { stumbles.fakeEngine = f; return stumbles }, func(b *bench) {
+		b.until("up", 10*time.Second, ready(1))
+		stumbles.inList.Store(true)
+		b.until("told", 10*time.Second, func(s Status) bool { return strings.Contains(s.Failure, "internal fault") })
+		stumbles.inList.Store(false)
+		b.until("over", 20*time.Second, func(s Status) bool { return s.Failure == "" })
+		stumbles.inUsage.Store(true)
+		b.pass(10 * time.Second)
+		stumbles.inUsage.Store(false)
+		b.loop.Pin(2, time.Time{})
+		b.until("two", 20*time.Second, ready(2))
+		for _, words := range []string{"call of the engine: list", "in=scaling"} {
+			if !strings.Contains(b.log.String(), words) {
+				t.Errorf("no record of the panic: %q", words)
+			}
+		}
+	})
+}
+
+// stumbling panics where it is told to.
+type stumbling struct {
+	*fakeEngine
+	inList, inUsage atomic.Bool
+}
+
+func (s *stumbling) List(ctx context.Context) ([]Replica, error) {
+	if s.inList.Load() {
+		panic("over a listing")
+	}
+	return s.fakeEngine.List(ctx)
+}
+
+func (s *stumbling) Usage() []Usage {
+	if s.inUsage.Load() {
+		panic("over usage")
+	}
+	return nil
 }

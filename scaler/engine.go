@@ -60,16 +60,19 @@ func (l *Loop) launch(ctx context.Context, c call) {
 	go func() {
 		ctx, cancel := context.WithTimeout(ctx, limit)
 		defer cancel()
-		switch c.kind {
-		case "scale":
-			c.err = l.driver.Scale(ctx, c.n, c.victims)
-		case "allow":
-			c.allowed, c.err = l.resizer.Allowances(ctx)
-		case "resize":
-			c.err = l.resizer.Resize(ctx, c.victims[0], c.to)
-		default:
-			c.list, c.err = l.driver.List(ctx)
-		}
+		c.err = Guard(l.log, "call of the engine: "+c.kind, func() (err error) {
+			switch c.kind {
+			case "scale":
+				return l.driver.Scale(ctx, c.n, c.victims)
+			case "allow":
+				c.allowed, err = l.resizer.Allowances(ctx)
+			case "resize":
+				return l.resizer.Resize(ctx, c.victims[0], c.to)
+			default:
+				c.list, err = l.driver.List(ctx)
+			}
+			return err
+		})
 		l.engine.results <- c
 	}()
 }

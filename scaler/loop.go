@@ -181,7 +181,7 @@ func (l *Loop) Run(ctx context.Context) {
 	tick := time.NewTicker(time.Second)
 	defer tick.Stop()
 	wake := l.upstream.Wake()
-	l.turn(ctx, everySecond, l.born)
+	l.round(ctx, everySecond, l.born)
 	for {
 		select {
 		case <-ctx.Done():
@@ -189,20 +189,25 @@ func (l *Loop) Run(ctx context.Context) {
 			return
 		case <-tick.C:
 			wake = l.upstream.Wake()
-			l.turn(ctx, everySecond, time.Now())
+			l.round(ctx, everySecond, time.Now())
 		case <-l.poke:
-			l.turn(ctx, asked, time.Now())
+			l.round(ctx, asked, time.Now())
 		case <-wake:
 			wake = nil // every further request would tell the same; once a second is enough
-			l.turn(ctx, woken, time.Now())
+			l.round(ctx, woken, time.Now())
 		case <-changed:
 			l.listed = time.Time{}
-			l.turn(ctx, answered, time.Now())
+			l.round(ctx, answered, time.Now())
 		case c := <-l.engine.results:
 			l.took(c, time.Now())
-			l.turn(ctx, answered, time.Now())
+			l.round(ctx, answered, time.Now())
 		}
 	}
+}
+
+// round is a turn. What panics in one does not end the process: the next one begins anew.
+func (l *Loop) round(ctx context.Context, why occasion, now time.Time) {
+	_ = Guard(l.log, "scaling", func() error { l.turn(ctx, why, now); return nil })
 }
 
 // turn is one round: measure, decide, look at the replicas, act, show.

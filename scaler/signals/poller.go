@@ -7,7 +7,6 @@ import (
 	"net"
 	"net/http"
 	"reflect"
-	"runtime/debug"
 	"strconv"
 	"sync"
 	"time"
@@ -140,22 +139,11 @@ func (p *Poller) askPrometheus(ctx context.Context, client *http.Client, asked *
 	p.query.busy, p.query.due = true, now.Add(cfg.Interval)
 	asked.Go(func() {
 		var v float64
-		err := p.guard("the query", func() (err error) { v, err = ask(ctx, client, cfg); return err })
+		err := scaler.Guard(p.log, "the query", func() (err error) { v, err = ask(ctx, client, cfg); return err })
 		if ctx.Err() == nil {
 			p.tookQuery(turn, v, err)
 		}
 	})
-}
-
-// guard asks, and makes of a panic over the answer an error: it costs this answer, not the process.
-func (p *Poller) guard(whom string, ask func() error) (err error) {
-	defer func() {
-		if v := recover(); v != nil {
-			p.log.Error("panic", "in", "signals of "+whom, "panic", v, "stack", string(debug.Stack()))
-			err = fmt.Errorf("internal fault: %v", v)
-		}
-	}()
-	return ask()
 }
 
 func (p *Poller) tookQuery(turn int, v float64, err error) {
@@ -209,7 +197,7 @@ func (p *Poller) askServers(ctx context.Context, client *http.Client, asked *syn
 				return
 			}
 			r := scaler.Untold(s.ID())
-			err := p.guard("server "+s.ID(), func() (err error) { r, err = pl.ask(ctx, client, s.ID(), s.Addr(), timeout); return err })
+			err := scaler.Guard(p.log, "signals of server "+s.ID(), func() (err error) { r, err = pl.ask(ctx, client, s.ID(), s.Addr(), timeout); return err })
 			if ctx.Err() == nil {
 				p.tookServer(turn, known, r, err)
 			}
