@@ -2,10 +2,13 @@ package docker
 
 import (
 	"context"
+	"log/slog"
 	"sync"
 	"time"
 
 	"github.com/docker/docker/api/types/events"
+
+	"sluice/discovery"
 )
 
 const (
@@ -34,6 +37,7 @@ type Feed struct {
 	// That returns whether the engine answered, and when to list again; 0 is no sooner than usual.
 	List func(ctx context.Context) (apply func() (ok bool, again time.Duration))
 
+	log  *slog.Logger
 	poke chan struct{} // capacity 1: list now
 	mu   sync.Mutex    // guards subs
 	subs map[chan struct{}]bool
@@ -51,9 +55,9 @@ func (f *Feed) Publish() {
 	}
 }
 
-// NewFeed returns a feed without its functions.
-func NewFeed() *Feed {
-	return &Feed{poke: make(chan struct{}, 1), subs: make(map[chan struct{}]bool)}
+// NewFeed returns a feed without its functions. log gets what panics in them: that costs an event or a listing.
+func NewFeed(log *slog.Logger) *Feed {
+	return &Feed{log: log, poke: make(chan struct{}, 1), subs: make(map[chan struct{}]bool)}
 }
 
 // Join returns a channel of capacity 1 that is told of every new picture. leave ends that, and says
@@ -76,6 +80,13 @@ func tell(c chan struct{}) {
 	case c <- struct{}{}:
 	default:
 	}
+}
+
+// list is List, or where that panics a listing without an answer.
+func (f *Feed) list(ctx context.Context) (apply func() (bool, time.Duration)) {
+	apply = func() (bool, time.Duration) { return false, 0 }
+	_ = discovery.Guard(f.log, "listing of the engine", func() error { apply = f.List(ctx); return nil })
+	return apply
 }
 
 // Run keeps the picture until ctx ends. Calls of the engine are made by others, so that an engine
@@ -105,7 +116,7 @@ func (f *Feed) Run(ctx context.Context) {
 		case <-ctx.Done():
 			return
 		case m := <-messages:
-			f.Take(m)
+			_ = discovery.Guard(f.log, "event of the engine", func() error { f.Take(m); return nil })
 			if again = again || busy; !busy {
 				plan(max(listSoon, listGap-time.Since(lastListing)))
 			}
@@ -125,10 +136,11 @@ func (f *Feed) Run(ctx context.Context) {
 				continue
 			}
 			busy = true
-			go func() { listings <- f.List(ctx) }()
+			go func() { listings <- f.list(ctx) }()
 		case apply := <-listings:
 			busy, lastListing = false, time.Now()
-			ok, soon := apply()
+			ok, soon := false, time.Duration(0)
+			_ = discovery.Guard(f.log, "listing of the engine", func() error { ok, soon = apply(); return nil })
 			if ok && !streaming {
 				streaming = true
 				go f.stream(ctx, messages, streamState)

@@ -55,7 +55,8 @@ func subscribe(cli Client, matches func(*container.Summary) bool, log *slog.Logg
 	h = hubs[cli]
 	if h == nil {
 		ctx, cancel := context.WithCancel(context.Background())
-		h = &hub{Feed: NewFeed(), cli: cli, log: log.With("engine", "docker"), stop: cancel, wants: make(map[*subscription]bool)}
+		log = log.With("engine", "docker")
+		h = &hub{Feed: NewFeed(log), cli: cli, log: log, stop: cancel, wants: make(map[*subscription]bool)}
 		h.view.Store(&view{})
 		h.Feed.Events, h.Feed.Take, h.Feed.Stream, h.Feed.List = h.events, h.take, h.tookStream, h.listOnce
 		hubs[cli] = h

@@ -59,7 +59,8 @@ func join(cli Client, query *Query, log *slog.Logger) (h *hub, m *member, leave 
 	h = hubs[cli]
 	if h == nil {
 		ctx, cancel := context.WithCancel(context.Background())
-		h = &hub{Feed: docker.NewFeed(), cli: cli, log: log.With("engine", "swarm"), stop: cancel, members: make(map[*member]bool)}
+		log = log.With("engine", "swarm")
+		h = &hub{Feed: docker.NewFeed(log), cli: cli, log: log, stop: cancel, members: make(map[*member]bool)}
 		h.view.Store(&view{})
 		h.Feed.Events, h.Feed.Take, h.Feed.Stream, h.Feed.List = h.events, h.take, h.tookStream, h.list
 		hubs[cli] = h
