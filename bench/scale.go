@@ -58,8 +58,8 @@ func scaleCommand(ctx context.Context, args []string, stdout, stderr io.Writer) 
 		return c.wrong("%w", err)
 	}
 	trace, passed, err := traces.load(setup.Seed)
-	if passed > 0 {
-		c.say(fmt.Errorf("%d lines without a time were passed over", passed))
+	if passed.Lines > 0 {
+		c.say(fmt.Errorf("%d lines without a time were passed over, the first is line %d", passed.Lines, passed.First))
 	}
 	if err != nil {
 		return c.failed(err)

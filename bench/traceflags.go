@@ -24,7 +24,7 @@ type traceFlags struct {
 func (c *command) traceFlags(rate float64, length time.Duration, note string) *traceFlags {
 	t := &traceFlags{tokens: simulator.DefaultTokens}
 	c.StringVar(&t.file, "trace", "", "`file` with timestamp_seconds,service_seconds a line, requests per second a line, an Azure LLM trace (CSV) or a Mooncake trace (jsonl)")
-	c.StringVar(&t.accessLog, "access-log", "", "`file` in nginx's combined format, with the request time (rt=, request_time= or a last number) where it is known")
+	c.StringVar(&t.accessLog, "access-log", "", "`file` in nginx's combined format, with the request time (rt=, request_time= or a last number) where it is known, or in sluice's JSON")
 	c.StringVar(&t.synthetic, "synthetic", "", "make the trace: `kind` "+strings.Join(simulator.Kinds, ", "))
 	c.Float64Var(&t.rate, "rate", rate, "synthetic: mean requests a second"+note)
 	c.DurationVar(&t.length, "length", length, "synthetic: length"+note)
@@ -83,7 +83,7 @@ func (t *traceFlags) shares() (from, to float64) {
 
 // load reads or makes the trace, its service times still unknown where it knows none. passed is how many lines of an
 // access log have no time.
-func (t *traceFlags) load(seed uint64) (trace simulator.Trace, passed int, err error) {
+func (t *traceFlags) load(seed uint64) (trace simulator.Trace, passed simulator.Passed, err error) {
 	switch {
 	case t.file != "":
 		trace, err = simulator.LoadFile(t.file, t.tokens, seed)

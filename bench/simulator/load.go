@@ -2,6 +2,7 @@ package simulator
 
 import (
 	"bufio"
+	"compress/gzip"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -83,6 +84,9 @@ func Load(r io.Reader, k Tokens, seed uint64) (Trace, error) {
 					if err != nil || count < 0 {
 						return errors.New("want the number of requests in this second")
 					}
+					if count > mostRequests-len(all) {
+						return errTooMany
+					}
 					for range count {
 						all = append(all, Request{time.Duration((float64(second) + random.Float64()) * float64(time.Second)), unknown})
 					}
@@ -97,31 +101,65 @@ func Load(r io.Reader, k Tokens, seed uint64) (Trace, error) {
 		if err := parse(line); err != nil {
 			return Trace{}, fmt.Errorf("line %d: %w: %.80q", n, err, line)
 		}
+		if len(all) > mostRequests {
+			return Trace{}, fmt.Errorf("line %d: %w", n, errTooMany)
+		}
 	}
 	if err := lines.Err(); err != nil {
-		return Trace{}, err
+		return Trace{}, fmt.Errorf("line %d: %w", n+1, err)
 	}
 	if len(all) == 0 {
 		return Trace{}, errors.New("no request in it")
 	}
 	if counted {
-		return wholeSeconds(all, second), nil
+		return checked(wholeSeconds(all, second))
 	}
-	return newTrace(all), nil
+	return checked(newTrace(all))
 }
 
-// LoadFile is Load of a file.
-func LoadFile(name string, k Tokens, seed uint64) (Trace, error) {
-	f, err := os.Open(name)
-	if err != nil {
-		return Trace{}, err
-	}
-	defer f.Close()
-	t, err := Load(f, k, seed)
-	if err != nil {
-		return Trace{}, fmt.Errorf("%s: %w", name, err)
+const (
+	// mostRequests and longest bound what is simulated: a trace beyond them is rather a mistake, and would take all memory.
+	mostRequests = 50_000_000
+	longest      = 366 * 24 * time.Hour
+)
+
+var errTooMany = fmt.Errorf("more than %d requests", mostRequests)
+
+// checked is t, unless it spans too long a time.
+func checked(t Trace) (Trace, error) {
+	if t.Length > longest {
+		return Trace{}, fmt.Errorf("its requests span %.0f days, and %.0f is the most: are all of its times of one kind?", t.Length.Hours()/24, longest.Hours()/24)
 	}
 	return t, nil
+}
+
+// LoadFile is Load of a file, which may be compressed by gzip.
+func LoadFile(name string, k Tokens, seed uint64) (t Trace, err error) {
+	err = withFile(name, func(r io.Reader) error {
+		t, err = Load(r, k, seed)
+		return err
+	})
+	return t, err
+}
+
+// withFile calls read with what is in a file, uncompressed. Errors name it.
+func withFile(name string, read func(io.Reader) error) error {
+	f, err := os.Open(name)
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	plain := bufio.NewReader(f)
+	var r io.Reader = plain
+	if magic, _ := plain.Peek(2); string(magic) == "\x1f\x8b" {
+		if r, err = gzip.NewReader(plain); err != nil {
+			return fmt.Errorf("%s: %w", name, err)
+		}
+	}
+	if err := read(r); err != nil {
+		return fmt.Errorf("%s: %w", name, err)
+	}
+	return nil
 }
 
 // wholeSeconds is a trace that counts requests per second: it begins with its first second, empty or not.

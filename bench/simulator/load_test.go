@@ -1,9 +1,12 @@
 package simulator
 
 import (
+	"bytes"
+	"compress/gzip"
 	"fmt"
 	"math"
 	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
@@ -51,14 +54,58 @@ func TestAccessLog(t *testing.T) {
 	const line = `10.0.0.%d - - [26/Nov/2026:12:00:%02d +0000] "GET / HTTP/1.1" 200 12 "-" "Mozilla/5.0 537.36"%s` + "\n"
 	text := fmt.Sprintf(line, 1, 10, "") + fmt.Sprintf(line, 2, 12, " rt=0.500 urt=\"0.4\"") + "nonsense\n" + fmt.Sprintf(line, 3, 20, " 2.250")
 	got, passed, err := AccessLog(strings.NewReader(text), 1)
-	if err != nil || passed != 1 || len(got.Requests) != 3 {
-		t.Fatalf("%+v, %d, %v", got, passed, err)
+	if err != nil || passed != (Passed{1, 3}) || len(got.Requests) != 3 {
+		t.Fatalf("%+v, %+v, %v", got, passed, err)
 	}
 	if s := got.Requests; s[0].Service != unknown || s[1].Service != 500*time.Millisecond || s[2].Service != 2250*time.Millisecond || s[1].At < 500*time.Millisecond || s[1].At > 2500*time.Millisecond {
 		t.Errorf("%+v", got)
 	}
 	if _, _, err := AccessLog(strings.NewReader("nothing"), 1); err == nil {
 		t.Error("a log without a request is read")
+	}
+}
+
+// Of sluice's own log it is known when a request came, and how long it had a slot.
+func TestOwnAccessLog(t *testing.T) {
+	text := `{"ts":"2026-11-28T10:00:01.000Z","client":"::1","status":200,"t_queue":0.500,"t_total":2.000}` + "\n" +
+		`{"ts":"2026-11-28T10:00:00.250Z","path":"/\"t_total\":9","t_queue":0,"t_total":3.5}` + "\n" + `{"status":200}` + "\n"
+	got, passed, err := AccessLog(strings.NewReader(text), 1)
+	want := []Request{{0, 3500 * time.Millisecond}, {750 * time.Millisecond, 1500 * time.Millisecond}}
+	if err != nil || passed != (Passed{1, 3}) || !slices.Equal(got.Requests, want) {
+		t.Errorf("%+v, %+v, %v", got, passed, err)
+	}
+}
+
+func TestCompressedFiles(t *testing.T) {
+	var b bytes.Buffer
+	w := gzip.NewWriter(&b)
+	_, _ = w.Write([]byte("2\n3\n"))
+	_ = w.Close()
+	name := filepath.Join(t.TempDir(), "trace.gz")
+	if err := os.WriteFile(name, b.Bytes(), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if got, err := LoadFile(name, DefaultTokens, 1); err != nil || len(got.Requests) != 5 {
+		t.Errorf("%+v, %v", got, err)
+	}
+	if err := os.WriteFile(name, b.Bytes()[:12], 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := LoadFile(name, DefaultTokens, 1); err == nil || !strings.Contains(err.Error(), name) {
+		t.Errorf("half of it: %v", err)
+	}
+}
+
+// What would take all memory is refused, with its place.
+func TestTracesHaveBounds(t *testing.T) {
+	for text, want := range map[string]string{
+		"1\n1000000000\n":                   "line 2: more than 50000000 requests",
+		"0,1\n1700000000,1\n":               "span 19676 days",
+		"1\n" + strings.Repeat("1", 17<<20): "line 2: bufio.Scanner: token too long",
+	} {
+		if _, err := Load(strings.NewReader(text), DefaultTokens, 1); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("%.40q: %v", text, err)
+		}
 	}
 }
 
