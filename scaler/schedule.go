@@ -12,7 +12,7 @@ import (
 
 // ScheduleRule raises min at times that are known beforehand.
 type ScheduleRule struct {
-	// Cron is when it begins to hold: minute, hour, day of month, month and day of week (0 is Sunday), as in
+	// Cron is when it begins to hold: minute, hour, day of month, month and day of week (0 and 7 are Sunday), as in
 	// crontab(5). Required.
 	Cron string `toml:"cron"`
 	// For is how long it holds each time, from 1m to 8784h; required. Replicas need their start time: let it begin earlier.
@@ -35,7 +35,7 @@ func ParseCron(text string) (cron.Schedule, error) {
 	if strings.Contains(text, "TZ=") {
 		return nil, errors.New("the time zone is a key of its own: timezone")
 	}
-	s, err := cronFields.Parse(text)
+	s, err := cronFields.Parse(sundays(text))
 	if err != nil {
 		return nil, fmt.Errorf("%q is no cron expression: %w", text, err)
 	}
@@ -43,6 +43,24 @@ func ParseCron(text string) (cron.Schedule, error) {
 		return nil, fmt.Errorf("%q never comes", text)
 	}
 	return s, nil
+}
+
+// sundays writes the 7 of crontab(5) as 0, also at the end of a range.
+func sundays(text string) string {
+	fields := strings.Fields(text)
+	if len(fields) != 5 {
+		return text
+	}
+	days := strings.Split(fields[4], ",")
+	for i, day := range days {
+		if day == "7" {
+			days[i] = "0"
+		} else if from, ok := strings.CutSuffix(day, "-7"); ok {
+			days[i] = from + "-6,0"
+		}
+	}
+	fields[4] = strings.Join(days, ",")
+	return strings.Join(fields, " ")
 }
 
 // ParseTimezone finds an IANA time zone. The machine's own, "Local", is none: the same file means the same everywhere.
@@ -80,11 +98,28 @@ func newSchedule(rules []ScheduleRule) schedule {
 }
 
 // holds reports whether the rule has begun within the time that it holds for. It depends on nothing but now: a clock
-// that jumps, a restart and a reload need no care.
+// that jumps, a restart and a reload need no care. Cron is asked about the clock on the wall, which knows no summer time: a time that is left
+// out in spring counts as the same number of hours after midnight, and one that comes twice in autumn is the first.
 func (r scheduled) holds(now time.Time) bool {
-	begun := r.cron.Next(now.Add(-r.rule.For).In(r.zone))
-	return !begun.IsZero() && !begun.After(now)
+	since := now.Add(-r.rule.For)
+	y, m, d := since.In(r.zone).Date()
+	h, min, s := since.In(r.zone).Clock()
+	for at := time.Date(y, m, d, h, min, s, 0, time.UTC).Add(-clockChange); ; {
+		if at = r.cron.Next(at); at.IsZero() {
+			return false
+		}
+		begun := time.Date(at.Year(), at.Month(), at.Day(), at.Hour(), at.Minute(), at.Second(), 0, r.zone)
+		if first := begun.Add(-time.Hour); first.Hour() == begun.Hour() {
+			begun = first
+		}
+		if begun.After(since) {
+			return !begun.After(now)
+		}
+	}
 }
+
+// clockChange is more than any clock is put forward or back.
+const clockChange = 2 * time.Hour
 
 // raise is the least number of replicas at a time, from least to most, and the rule that makes it so; "" when none does.
 func (s schedule) raise(least, most int, now time.Time) (n int, why string) {

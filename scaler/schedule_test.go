@@ -1,6 +1,7 @@
 package scaler
 
 import (
+	"reflect"
 	"strings"
 	"testing"
 	"time"
@@ -39,6 +40,35 @@ func TestScheduleRaisesMin(t *testing.T) {
 	}
 }
 
+// Where the clocks are put forward a rule of the hour that is left out holds all the same, for all of its time; where they are put back, once.
+func TestScheduleAndSummerTime(t *testing.T) {
+	s := newSchedule([]ScheduleRule{{Cron: "30 2 * * *", For: time.Hour, Min: 3, Timezone: "Europe/Berlin"}})
+	for _, c := range []struct {
+		from string // in UTC, the time between 1:00 and 5:00 in Berlin, five minutes a sign
+		want string
+	}{
+		{"2026-03-28T00:00:00Z", "..................############.................."},
+		{"2026-03-29T00:00:00Z", "..................############.................."}, // 1:00 to 6:00
+		{"2026-10-25T00:00:00Z", "......############.............................."}, // 2:00 to 5:00
+	} {
+		from, err := time.Parse(time.RFC3339, c.from)
+		if err != nil {
+			t.Fatal(err)
+		}
+		got := ""
+		for i := range len(c.want) {
+			if n, _ := s.raise(1, 5, from.Add(time.Duration(i)*5*time.Minute)); n == 3 {
+				got += "#"
+			} else {
+				got += "."
+			}
+		}
+		if got != c.want {
+			t.Errorf("%s: %s, not %s", c.from, got, c.want)
+		}
+	}
+}
+
 // It does not matter in which order the clock shows its times, nor how far apart.
 func TestScheduleForgetsNothing(t *testing.T) {
 	s := newSchedule([]ScheduleRule{{Cron: "0 8 * * *", For: time.Hour, Min: 3, Timezone: "UTC"}})
@@ -57,6 +87,13 @@ func TestParseCron(t *testing.T) {
 	for _, text := range []string{"", "0 8 * *", "0 8 * * 1-5 2026", "60 8 * * *", "@every 1h", "TZ=0", "0 0 30 2 *"} {
 		if _, err := ParseCron(text); err == nil {
 			t.Errorf("%q is taken", text)
+		}
+	}
+	for text, same := range map[string]string{"0 8 * * 7": "0 8 * * 0", "0 8 * * 5-7": "0 8 * * 5,6,0", "0 8 * * 1,6-7": "0 8 * * 1,6,0"} {
+		one, err1 := ParseCron(text)
+		two, err2 := ParseCron(same)
+		if err1 != nil || err2 != nil || !reflect.DeepEqual(one, two) {
+			t.Errorf("%q is not %q: %v", text, same, err1)
 		}
 	}
 	for _, name := range []string{"", "Local", "Europe/Nowhere"} {
