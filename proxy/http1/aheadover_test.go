@@ -171,7 +171,7 @@ func TestClientLeavesWhileReadAheadOver(t *testing.T) {
 					c.leave(t, leave)
 					<-closed
 					eventually(t, "the room is given back", func() bool { return aheadUsed.Load() == 0 })
-					if d := time.Since(begun); d > time.Second { // four times what is promised, for a busy machine
+					if d := time.Since(begun); d > 2*time.Second { // eight times what is promised, for a busy machine
 						t.Errorf("the server is told after %v", d)
 					}
 					eventually(t, "the exchange is over", func() bool { return h.failures() == 1 && h.t.Live() == 0 })
