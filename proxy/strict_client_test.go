@@ -161,8 +161,9 @@ func TestBadBodiesAreNeverWhole(t *testing.T) {
 				c := g.dial()
 				defer c.Close()
 				if at == "later" {
+					before := len(rec.bytes()) // what the request before has left may come after it
 					c.raw(head + "3\r\nabc\r\n")
-					g.eventually("the server has the head", func() bool { return strings.HasSuffix(rec.bytes(), "3\r\nabc\r\n") })
+					g.eventually("the server has the head", func() bool { return strings.Contains(rec.bytes()[before:], "3\r\nabc\r\n") })
 				} else {
 					c.raw(head)
 				}
