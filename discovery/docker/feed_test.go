@@ -46,6 +46,7 @@ func TestPanicCostsAListingOrAnEvent(t *testing.T) {
 			t.Errorf("%d events taken", taken)
 		}
 		time.Sleep(listPeriod)
+		synctest.Wait()
 		if listed < 4 {
 			t.Errorf("%d listings", listed)
 		}
