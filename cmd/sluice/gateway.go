@@ -201,7 +201,13 @@ func (g *gateway) apply(cfg *config.Config) error {
 		return err
 	}
 	var pid *pidFile
+	logging := false // as cfg says already
 	undo := func(err error) error {
+		if logging && g.cfg != nil {
+			if access, err := g.logs.configure(g.cfg.Log, g.errorLog); err == nil {
+				g.proxy.SetAccessLog(access)
+			}
+		}
 		pid.giveWay(g.pid)
 		for addr, ln := range fresh {
 			closeListener(addr, ln)
@@ -240,6 +246,7 @@ func (g *gateway) apply(cfg *config.Config) error {
 	if err != nil {
 		return undo(err)
 	}
+	logging = true
 	metricsAPI, err := g.prepareMetricsAPI(cfg)
 	if err != nil {
 		return undo(err)
