@@ -79,7 +79,18 @@ func TestLongestWaitMakesRoom(t *testing.T) {
 	if !answered(0) { // it waits anew
 		t.Fatal("the first connection is gone while there is room")
 	}
-	time.Sleep(50 * time.Millisecond) // an answer arrives before the server has noted that it was taken
+	// An answer arrives before the server has noted that it was taken.
+	noted := func() bool {
+		l := s.admin.l
+		l.mu.Lock()
+		defer l.mu.Unlock()
+		return l.asked.Len() == maxConns
+	}
+	for until := time.Now().Add(5 * time.Second); !noted(); time.Sleep(time.Millisecond) {
+		if time.Now().After(until) {
+			t.Fatal("not all connections wait for a request")
+		}
+	}
 	send(t, s.Addr(), "GET", "/healthz", "").is(t, 200)
 	if answered(1) {
 		t.Error("the one that has waited longest is still open")

@@ -338,7 +338,7 @@ func TestBoundTTL(t *testing.T) {
 // A panic in either of the two queries is the caller's, who recovers from it.
 func TestPanicInAQuery(t *testing.T) {
 	var r resolver
-	err := Guard(slog.New(slog.DiscardHandler), "test", func() error {
+	err := balancer.Guard(slog.New(slog.DiscardHandler), "test", func() error {
 		_, _, err := r.lookup(t.Context(), nil, "api.test.") // no configuration to read
 		return err
 	})

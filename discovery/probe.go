@@ -82,7 +82,7 @@ func (w *Watcher) probe(ctx context.Context, s *balancer.Server) {
 			c, k.spread = latest, false
 		}
 		begun := time.Now()
-		err := Guard(w.log, "probe of "+s.Addr(), func() error { return w.try(ctx, c, s.Addr(), lim) })
+		err := balancer.Guard(w.log, "probe of "+s.Addr(), func() error { return w.try(ctx, c, s.Addr(), lim) })
 		if ctx.Err() != nil {
 			return
 		}

@@ -128,7 +128,7 @@ func (w *Watcher) runSource(ctx context.Context, sets chan<- []balancer.ServerSp
 	pause := shortest
 	for {
 		begun := time.Now()
-		err := Guard(w.log, "source of servers", func() error { return w.source.Run(ctx, sets) })
+		err := balancer.Guard(w.log, "source of servers", func() error { return w.source.Run(ctx, sets) })
 		if ctx.Err() != nil {
 			return
 		}

@@ -116,7 +116,7 @@ func (l *Loop) members() []member {
 // plan starts and cancels drains and says what to ask the driver for; a zero call is nothing.
 func (l *Loop) plan(cfg Config, now time.Time) call {
 	if _, ok := l.driver.(Chooser); ok {
-		return l.resize(cfg, now)
+		return l.resize(now)
 	}
 	all := l.members()
 	holds := l.failures.holds(now)
@@ -146,7 +146,7 @@ func (l *Loop) plan(cfg Config, now time.Time) call {
 	}
 
 	if n := l.stranded(active); n > 0 {
-		target = max(target, min(n, cfg.Max))
+		target = max(target, min(n, l.most))
 	}
 
 	if excess := len(active) - target; excess > 0 {
@@ -182,7 +182,7 @@ func (l *Loop) plan(cfg Config, now time.Time) call {
 	rest := len(all) - len(c.victims)
 	starts := 0
 	if !holds {
-		starts = max(min(lack, max(cfg.Max, target)-rest), 0)
+		starts = max(min(lack, max(l.most, target)-rest), 0)
 	}
 	c.n = rest + starts
 	if starts == 0 && len(c.victims) == 0 && !garbage {

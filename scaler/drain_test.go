@@ -65,6 +65,36 @@ func TestOperatorsDrain(t *testing.T) {
 	})
 }
 
+// What stands in for a replica that an operator has drained, or for one that hangs, stays within the budget too.
+func TestOperatorsDrainWithinTheBudget(t *testing.T) {
+	inBubble(t, demoConfig(), nil, func(b *bench) {
+		b.loop.budget.Configure(1)
+		b.until("one", 10*time.Second, ready(1))
+		b.u.Server("r1").Hold()
+		b.pass(time.Minute)
+		if n := b.engine.now().started; n != 1 {
+			t.Errorf("%d started with a budget of one", n)
+		}
+		b.loop.budget.Configure(2)
+		b.until("another", 10*time.Second, ready(1))
+	})
+}
+
+// An engine that chooses which replicas go is asked for one more than wanted.
+func TestOperatorsDrainWhereTheEngineChooses(t *testing.T) {
+	cfg := demoConfig()
+	cfg.Max = 2
+	inBubbleWith(t, cfg, func(f *fakeEngine) Driver { return choosing{f} }, func(b *bench) {
+		b.until("one", 10*time.Second, ready(1))
+		b.u.Server("r1").Hold()
+		b.until("another", 10*time.Second, func(s Status) bool { return s.Ready == 1 && s.Draining == 1 })
+		b.pass(time.Minute)
+		if seen := b.engine.now(); seen.started != 2 || len(seen.stopped) > 0 {
+			t.Errorf("%+v", seen)
+		}
+	})
+}
+
 // A replica that the scaler lets go of and that an operator has drained as well does not come back with the load.
 func TestOperatorsDrainStays(t *testing.T) {
 	inBubble(t, demoConfig(), nil, func(b *bench) {

@@ -7,6 +7,7 @@ import (
 	"slices"
 	"time"
 
+	"sluice/balancer"
 	"sluice/scaler/vertical"
 )
 
@@ -60,7 +61,7 @@ func (l *Loop) launch(ctx context.Context, c call) {
 	go func() {
 		ctx, cancel := context.WithTimeout(ctx, limit)
 		defer cancel()
-		c.err = Guard(l.log, "call of the engine: "+c.kind, func() (err error) {
+		c.err = balancer.Guard(l.log, "call of the engine: "+c.kind, func() (err error) {
 			switch c.kind {
 			case "scale":
 				return l.driver.Scale(ctx, c.n, c.victims)

@@ -46,6 +46,7 @@ type Loop struct {
 	failures   failures
 	known      map[string]*record
 	drains     map[string]*drain
+	most       int       // replicas that max and the budget allow
 	replicas   []Replica // as last listed
 	listed     time.Time // when; zero: list before acting
 	everListed bool
@@ -207,7 +208,7 @@ func (l *Loop) Run(ctx context.Context) {
 
 // round is a turn. What panics in one does not end the process: the next one begins anew.
 func (l *Loop) round(ctx context.Context, why occasion, now time.Time) {
-	_ = Guard(l.log, "scaling", func() error { l.turn(ctx, why, now); return nil })
+	_ = balancer.Guard(l.log, "scaling", func() error { l.turn(ctx, why, now); return nil })
 }
 
 // turn is one round: measure, decide, look at the replicas, act, show.
@@ -319,6 +320,9 @@ func (l *Loop) decide(cfg Config, pin pin, signal Signal, now time.Time) {
 	var d Decision
 	l.budget.share(l.upstream.Name(), cfg.Min, func(limited bool, limit int) claim {
 		sizing.Limited, sizing.Limit = limited, limit
+		if l.most = cfg.Max; limited {
+			l.most = min(l.most, limit)
+		}
 		l.state, d = Decide(sizing, l.state, signal, now)
 		demand := l.state.Demand
 		if pin.on {

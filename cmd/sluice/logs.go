@@ -100,6 +100,9 @@ func (l *logs) configure(cfg proxy.LogConfig, errorLog string) (*proxy.AccessLog
 		flag, errorLog = "log.file", cfg.File
 	}
 	if err := l.own.open(errorLog); err != nil {
+		if access != l.access {
+			_ = access.Close()
+		}
 		return nil, fmt.Errorf("%s: %w", flag, err)
 	}
 	if old := l.access; old != nil && old != access {

@@ -8,7 +8,7 @@ import (
 
 	"github.com/docker/docker/api/types/events"
 
-	"sluice/discovery"
+	"sluice/balancer"
 )
 
 const (
@@ -85,7 +85,7 @@ func tell(c chan struct{}) {
 // list is List, or where that panics a listing without an answer.
 func (f *Feed) list(ctx context.Context) (apply func() (bool, time.Duration)) {
 	apply = func() (bool, time.Duration) { return false, 0 }
-	_ = discovery.Guard(f.log, "listing of the engine", func() error { apply = f.List(ctx); return nil })
+	_ = balancer.Guard(f.log, "listing of the engine", func() error { apply = f.List(ctx); return nil })
 	return apply
 }
 
@@ -116,7 +116,7 @@ func (f *Feed) Run(ctx context.Context) {
 		case <-ctx.Done():
 			return
 		case m := <-messages:
-			_ = discovery.Guard(f.log, "event of the engine", func() error { f.Take(m); return nil })
+			_ = balancer.Guard(f.log, "event of the engine", func() error { f.Take(m); return nil })
 			if again = again || busy; !busy {
 				plan(max(listSoon, listGap-time.Since(lastListing)))
 			}
@@ -140,7 +140,7 @@ func (f *Feed) Run(ctx context.Context) {
 		case apply := <-listings:
 			busy, lastListing = false, time.Now()
 			ok, soon := false, time.Duration(0)
-			_ = discovery.Guard(f.log, "listing of the engine", func() error { ok, soon = apply(); return nil })
+			_ = balancer.Guard(f.log, "listing of the engine", func() error { ok, soon = apply(); return nil })
 			if ok && !streaming {
 				streaming = true
 				go f.stream(ctx, messages, streamState)

@@ -139,7 +139,7 @@ func (p *Poller) askPrometheus(ctx context.Context, client *http.Client, asked *
 	p.query.busy, p.query.due = true, now.Add(cfg.Interval)
 	asked.Go(func() {
 		var v float64
-		err := scaler.Guard(p.log, "the query", func() (err error) { v, err = ask(ctx, client, cfg); return err })
+		err := balancer.Guard(p.log, "the query", func() (err error) { v, err = ask(ctx, client, cfg); return err })
 		if ctx.Err() == nil {
 			p.tookQuery(turn, v, err)
 		}
@@ -197,7 +197,7 @@ func (p *Poller) askServers(ctx context.Context, client *http.Client, asked *syn
 				return
 			}
 			r := scaler.Untold(s.ID())
-			err := scaler.Guard(p.log, "signals of server "+s.ID(), func() (err error) { r, err = pl.ask(ctx, client, s.ID(), s.Addr(), timeout); return err })
+			err := balancer.Guard(p.log, "signals of server "+s.ID(), func() (err error) { r, err = pl.ask(ctx, client, s.ID(), s.Addr(), timeout); return err })
 			if ctx.Err() == nil {
 				p.tookServer(turn, known, r, err)
 			}

@@ -1,4 +1,4 @@
-package discovery
+package balancer
 
 import (
 	"fmt"
@@ -6,8 +6,8 @@ import (
 	"runtime/debug"
 )
 
-// Guard calls f and makes of its panic an error. The stack is logged here, as it is no state of a server. What a server, an engine or a resolver
-// says may cost a probe or a look at the servers, never the process.
+// Guard calls f and makes of its panic an error, and a record with the stack. Whatever a server, an engine or a resolver says, who looks
+// for servers or scales them may stumble over it; the process, and with it every request, may not.
 func Guard(log *slog.Logger, what string, f func() error) (err error) {
 	defer func() {
 		if v := recover(); v != nil {
