@@ -115,14 +115,13 @@ func (l *LogWriter) Flush() {
 	}
 }
 
-// Redirect writes to w from now on and returns the writer before, which may be closed: what waits is written there first,
-// if that takes it within a second.
-func (l *LogWriter) Redirect(w io.Writer) (before io.Writer) {
+// Redirect writes to w from now on. The writer before may be closed then: what waits is written there first, if that takes
+// it within a second.
+func (l *LogWriter) Redirect(w io.Writer) {
 	l.Flush()
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	before, l.out, l.err = l.out, w, nil
-	return before
+	l.out, l.err = w, nil
 }
 
 // Close is Flush, and the end; it returns the last error of the writer behind. Lines that come later are lost.

@@ -89,9 +89,7 @@ func TestLogWriterRedirect(t *testing.T) {
 	var first, second bytes.Buffer
 	log := NewLogWriter(&first, func(lost int) []byte { return fmt.Appendf(nil, "lost %d\n", lost) })
 	fmt.Fprintln(log, "one")
-	if log.Redirect(&second) != &first {
-		t.Error("another writer was there before")
-	}
+	log.Redirect(&second)
 	fmt.Fprintln(log, "two")
 	broken, err := os.Open(filepath.Join(t.TempDir())) // a folder takes no lines
 	if err != nil {
